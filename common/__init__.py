@@ -1,0 +1,1 @@
+"""What is said: units, records, enums, config, clock and errors."""

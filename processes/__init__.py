@@ -1,0 +1,1 @@
+"""Who acts: one package per OS process, and the tools around them."""

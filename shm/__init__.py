@@ -1,0 +1,1 @@
+"""How it moves: atomics, segments, rings, cells, tables and counters."""
