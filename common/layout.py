@@ -1,4 +1,4 @@
-"""Records as tables: a dtype built from rows of (offset, field, format, meaning), checked at import.
+"""Records as tables: dtypes built from (offset, field, format, meaning) rows, checked at import.
 
 The printed table is the contract between processes: its hash is the fingerprint that every segment
 header carries, and the text itself is pinned by tests/golden/layouts.txt.
