@@ -1,0 +1,1 @@
+"""A local exchange that speaks Binance USDⓈ-M Futures: matching, accounts, REST, streams, flow."""
