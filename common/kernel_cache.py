@@ -1,0 +1,128 @@
+"""Where compiled kernels live: a private directory named after everything that could change them.
+
+numba's own cache does not see a change in a callee in another file, nor a later boundscheck flag;
+a directory per state of the sources does. It must be chosen before numba is imported, so this module
+imports neither numba nor anything that does.
+"""
+
+import hashlib
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+from common.errors import BugError, UnavailableError
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("common", "shm", "processes")
+GENERATIONS_MAX = 8
+_VARIABLE = "NUMBA_CACHE_DIR"
+
+
+def configure(strategy_files: Iterable[Path] = ()) -> Path:
+    """Choose the cache directory, make it, and point numba at it.
+
+    Args:
+        strategy_files: source files outside the project whose kernels are compiled too.
+
+    Returns:
+        The directory, private to this user.
+
+    Raises:
+        UnavailableError: it cannot be made, or others may write to it.
+        BugError: numba was imported before with another directory.
+    """
+    base = cache_base()
+    directory = base / cache_key(strategy_files)
+    if "numba" in sys.modules and os.environ.get(_VARIABLE) != str(directory):
+        raise BugError(
+            f"kernel cache: numba is imported already with {os.environ.get(_VARIABLE)},"
+            f" expected {directory} to be set before"
+        )
+    make_private(base)
+    make_private(directory)
+    os.utime(directory)
+    _drop_old_generations(base, directory)
+    os.environ[_VARIABLE] = str(directory)
+    return directory
+
+
+def cache_base() -> Path:
+    """Return the folder of all generations: $XDG_CACHE_HOME/tickring or ~/.cache/tickring."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "tickring"
+
+
+def cache_key(strategy_files: Iterable[Path] = ()) -> str:
+    """Return a name that changes whenever a compiled kernel could be another one."""
+    digest = hashlib.sha256()
+    for path in [*source_files(), *sorted(strategy_files)]:
+        content = path.read_bytes()
+        digest.update(f"{path.name} {len(content)}\n".encode())
+        digest.update(content)
+    flag = os.environ.get("NUMBA_BOUNDSCHECK", "") or "default"
+    host = hashlib.sha256(cpu_name().encode()).hexdigest()[:8]
+    python = f"py{sys.version_info.major}{sys.version_info.minor}"
+    return f"{digest.hexdigest()[:16]}-numba{metadata.version('numba')}-{python}-{host}-{flag}"
+
+
+def source_files() -> list[Path]:
+    """Return every source file of the project's packages, sorted."""
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def build_hash() -> str:
+    """Return 16 hex digits that name the state of the project's sources."""
+    digest = hashlib.sha256()
+    for path in source_files():
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cpu_name() -> str:
+    """Return what compiled code depends on: the CPU's model and its feature flags."""
+    chosen = os.environ.get("NUMBA_CPU_NAME", "")
+    lines = dict[str, str]()
+    with open("/proc/cpuinfo") as file:
+        for line in file:
+            key, _, value = line.partition(":")
+            if not line.strip():
+                break  # the first processor is enough
+            lines[key.strip()] = value.strip()
+    return f"{chosen} {lines.get('model name', '')} {lines.get('flags', '')}"
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory that nobody else can enter, or check that it is one.
+
+    Raises:
+        UnavailableError: it cannot be made, is not a directory, or others own or may use it.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = os.lstat(directory)
+    except OSError as error:
+        raise UnavailableError(f"{directory}: {(error.strerror or str(error)).lower()}") from None
+    if not stat.S_ISDIR(status.st_mode):
+        raise UnavailableError(f"{directory}: not a directory, expected one")
+    if status.st_uid != os.geteuid():
+        raise UnavailableError(
+            f"{directory}: owner is uid {status.st_uid}, expected {os.geteuid()}; remove it"
+        )
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise UnavailableError(
+            f"{directory}: mode is {stat.S_IMODE(status.st_mode):04o}, expected 0700;"
+            f" check what is in it, then chmod 700"
+        )
+
+
+def _drop_old_generations(base: Path, current: Path) -> None:
+    """Remove all but the GENERATIONS_MAX directories used last."""
+    found = [path for path in base.iterdir() if path.is_dir() and "-numba" in path.name]
+    found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in found[GENERATIONS_MAX:]:
+        if path != current:
+            shutil.rmtree(path, ignore_errors=True)
