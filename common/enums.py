@@ -1,6 +1,6 @@
 """Enumerations in FIX and venue words; numbers are never reused and 0 is never a valid kind."""
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 
 
 class Side(IntEnum):
@@ -80,8 +80,8 @@ class OrderStatus(IntEnum):
     EXPIRED = 7
 
 
-class OrderPending(IntFlag):
-    """What is in flight beside the status."""
+class OrderPending(IntEnum):
+    """Bits: what is in flight beside the status. An IntEnum, as numba has no IntFlag."""
 
     CANCEL = 1
     REPLACE = 2
