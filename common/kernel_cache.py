@@ -19,6 +19,7 @@ from common.errors import BugError, UnavailableError
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("common", "shm", "processes")
 GENERATIONS_MAX = 8
+_IN_USE_NS_MAX = 3_600_000_000_000  # a younger one may be filled by somebody right now
 _VARIABLE = "NUMBA_CACHE_DIR"
 
 
@@ -74,14 +75,6 @@ def source_files() -> list[Path]:
     return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
-def build_hash() -> str:
-    """Return 16 hex digits that name the state of the project's sources."""
-    digest = hashlib.sha256()
-    for path in source_files():
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def cpu_name() -> str:
     """Return what compiled code depends on: the CPU's model and its feature flags."""
     chosen = os.environ.get("NUMBA_CPU_NAME", "")
@@ -120,9 +113,10 @@ def make_private(directory: Path) -> None:
 
 
 def _drop_old_generations(base: Path, current: Path) -> None:
-    """Remove all but the GENERATIONS_MAX directories used last."""
+    """Remove directories that are neither among the GENERATIONS_MAX last used nor recent."""
     found = [path for path in base.iterdir() if path.is_dir() and "-numba" in path.name]
     found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    used_ns = current.stat().st_mtime_ns
     for path in found[GENERATIONS_MAX:]:
-        if path != current:
+        if used_ns - path.stat().st_mtime_ns > _IN_USE_NS_MAX:
             shutil.rmtree(path, ignore_errors=True)
