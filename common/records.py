@@ -342,5 +342,5 @@ INSTRUMENT = record(
     (72, "reserved_2", "56u1", "zero"),
 )  # fmt: skip
 
-LAYOUTS = {name: dtype_of(name) for name in names()}
+LAYOUTS = {name: dtype_of(name) for name in names() if name in globals()}
 MARKET_FINGERPRINT = fingerprint(*MARKET_SLOTS)

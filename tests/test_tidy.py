@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support import ROOT
+from tests.support import ROOT
 
 LAYERS = {"common": {"common"}, "shm": {"common", "shm"}, "processes": {"common", "shm"}}
 COMPOSITION_ROOTS = {"supervisor", "backtest", "inspector"}

@@ -3,7 +3,7 @@ import pytest
 
 from common import layout, records
 
-from support import ROOT
+from tests.support import ROOT
 
 GOLDEN = ROOT / "tests" / "golden" / "layouts.txt"
 

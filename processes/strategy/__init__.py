@@ -1,0 +1,1 @@
+"""Process strategy: books, trades and reports in; intents out; one turn is all or nothing."""
