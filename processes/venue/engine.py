@@ -79,7 +79,8 @@ class StpMode(IntEnum):
     EXPIRE_BOTH = 4
 
 
-def _dtype(size, *fields):
+def checked_dtype(size, *fields):
+    """Return an aligned dtype; the size says that its author has counted the bytes."""
     dtype = np.dtype(list(fields), align=True)
     assert dtype.itemsize == size, f"fields fill {dtype.itemsize} bytes, expected {size}"
     return dtype
@@ -96,7 +97,7 @@ def _dtype(size, *fields):
 #   AMENDED   order_id account_id side, new price_steps and total qty_steps, leaves_qty_steps open.
 #   LEVEL     side price_steps, qty_steps: new total at the price, 0 when it is gone. event_id:
 #             update id, per instrument, one more for each LEVEL.
-EVENT = _dtype(
+EVENT = checked_dtype(
     64,
     ("kind", "u1"),
     ("side", "i1"),
@@ -114,7 +115,7 @@ EVENT = _dtype(
 )
 
 # One open order; order_id 0: the slot is free.
-ORDER = _dtype(
+ORDER = checked_dtype(
     64,
     ("order_id", "<i8"),
     ("price_steps", "<i8"),
@@ -133,10 +134,10 @@ ORDER = _dtype(
 )
 
 # One price: total open quantity, first and last order; all 0 when empty.
-LEVEL = _dtype(16, ("qty_steps", "<i8"), ("head", "<i4"), ("tail", "<i4"))
+LEVEL = checked_dtype(16, ("qty_steps", "<i8"), ("head", "<i4"), ("tail", "<i4"))
 
 # One account in one instrument, as far as reduce-only orders need it.
-HOLDING = _dtype(
+HOLDING = checked_dtype(
     24,
     ("position_steps", "<i8"),  # signed
     ("sweep_steps", "<i8"),  # scratch of the FOK check: position change so far; 0 outside of it
