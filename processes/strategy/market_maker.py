@@ -1,5 +1,7 @@
 """Quote both sides of a smoothed microprice, leaning against inventory."""
 
+import math
+
 from common.enums import Side
 from processes.strategy.api import strategy
 from processes.strategy.verbs import is_tradable, microprice, now_ns, quote, set_timer
@@ -72,7 +74,7 @@ class MarketMaker:
             quote(d, i, Side.BID, int(bid), bid_qty)
         if ask_qty == 0 or abs(ask - s["quoted_ask"][i]) >= hold:
             s["quoted_ask"][i] = ask
-            quote(d, i, Side.ASK, int(ask) + 1, ask_qty)
+            quote(d, i, Side.ASK, int(math.ceil(ask)), ask_qty)
 
     def on_report(s, p, d, i, report):
         # A terminal order leaves its side empty: the next book must quote it again.

@@ -1,0 +1,197 @@
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from common.errors import ConfigError
+from processes.strategy import api
+from processes.strategy.api import strategy
+
+from tests.processes.strategy.harness import Harness
+from tests.support import ROOT
+
+
+def define(step):
+    if step == 1:
+
+        @strategy(params={}, state={"x": "<i8"})
+        class First:
+            def on_book(s, p, d, i):
+                s["x"] += 1
+
+        return First
+
+    @strategy(params={}, state={"x": "<i8"})
+    class Second:
+        def on_book(s, p, d, i):
+            s["x"] -= 1
+
+    return Second
+
+
+def test_two_strategies_of_equal_layout_stay_apart():
+    results = []
+    for step in (1, 2):
+        h = Harness(define(step), {})
+        h.book(0, [(1, 1)], [(2, 1)])
+        h.turn()
+        results.append(int(h.block["state"][0][0]["x"]))
+    assert results == [1, -1]
+
+
+def test_a_function_that_is_no_hook_is_refused():
+    with pytest.raises(TypeError, match=r"Typo\.on_bok: expected one of on_start"):
+
+        @strategy(params={}, state={})
+        class Typo:
+            def on_bok(s, p, d, i):
+                pass
+
+
+def test_a_hook_with_other_arguments_is_refused():
+    with pytest.raises(TypeError, match=r"on_book: expected arguments \(s, p, d, i\)"):
+
+        @strategy(params={}, state={})
+        class Short:
+            def on_book(s, p, d):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"qty_steps": 1, "period_ns": 2}, "found .*, expected .*slippage_steps"),
+        (
+            {"qty_steps": 1.5, "period_ns": 2, "slippage_steps": 0},
+            "qty_steps: found 1.5, expected an integer",
+        ),
+        ({"qty_steps": True, "period_ns": 2, "slippage_steps": 0}, "found True"),
+    ],
+)
+def test_params_are_checked(values, message):
+    cls = api.load_strategy("processes.strategy.ping_pong:PingPong")
+    with pytest.raises(ConfigError, match=message):
+        api.params_of(cls, values)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("processes.strategy.ping_pong", "expected module:Class"),
+        ("no_such_module:X", "cannot be imported"),
+        ("processes.strategy.ping_pong:None_", "cannot be imported"),
+        ("processes.strategy.desk:Desk", "is not a strategy"),
+    ],
+)
+def test_what_cannot_be_loaded_is_named(target, message):
+    with pytest.raises(ConfigError, match=message):
+        api.load_strategy(target)
+
+
+USER_STRATEGY = """
+from processes.strategy.api import strategy
+from user_helper import step
+
+@strategy(params={}, state={"x": "<i8"})
+class Mine:
+    def on_book(s, p, d, i):
+        s["x"] += step()
+"""
+RUN = """
+import sys
+sys.path.insert(0, %r)
+from common import kernel_cache
+kernel_cache.configure()
+from processes.strategy import api
+from tests.processes.strategy.harness import Harness
+cls = api.load_strategy("user_strategy:Mine", __import__("pathlib").Path(%r))
+h = Harness(cls, {})
+h.book(0, [(1, 1)], [(2, 1)])
+h.turn()
+print(int(h.block["state"][0][0]["x"]), cls.STATE.names[-1])
+"""
+
+
+def run_user_strategy(folder, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", RUN % (str(ROOT), str(folder))],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    value, tag = done.stdout.split()
+    return int(value), tag
+
+
+def test_an_edit_in_a_users_helper_is_seen_and_a_revert_too(tmp_path):
+    """Three processes in turn, one cache: a stale engine would show the first result again."""
+    (tmp_path / "user_strategy.py").write_text(USER_STRATEGY)
+    helper = tmp_path / "user_helper.py"
+    text = "from numba import njit\n\n@njit\ndef step():\n    return {}\n"
+    results = []
+    for number in (1, 7, 1):
+        helper.write_text(text.format(number))
+        results.append(run_user_strategy(tmp_path))
+    assert [value for value, _tag in results] == [1, 7, 1]
+    assert results[0] == results[2] != results[1]
+
+
+SCENARIO = textwrap.dedent(
+    """
+    import sys
+    sys.path.insert(0, %r)
+    from common import kernel_cache
+    kernel_cache.configure()
+    import random
+    from processes.strategy import api
+    from tests.processes.strategy.harness import Harness
+    cls = api.load_strategy("processes.strategy.market_maker:MarketMaker")
+    h = Harness(cls, dict(edge_bps=1.0, skew_bps=0.5, smoothing=0.3, requote_bps=0.2,
+                          clip_notional=100.0, position_clips_max=3, stale_ns_max=10_000))
+    h.d.instruments["qty_grid_decimals"] = 3
+    h.ready([2, -3])
+    random.seed(5)
+    out = b""
+    waiting = []
+    for step in range(200):
+        mid = 100_000 + random.randint(-40, 40)
+        bids = [(mid - k, random.randint(1, 50)) for k in range(1, random.randint(2, 12))]
+        asks = [(mid + k, random.randint(1, 50)) for k in range(1, random.randint(2, 12))]
+        h.book(step %% 2, bids, asks, invalid=step %% 37 == 36)
+        while waiting and random.random() < 0.7:
+            h.answer(waiting.pop(0))
+        intents = h.turn(advance_ns=random.randint(1, 4000))
+        waiting += list(intents)
+        out += intents.tobytes()
+    import hashlib
+    print(len(out) // 128, hashlib.sha256(out + h.block.tobytes()).hexdigest())
+    """
+)
+
+
+def test_compiled_and_uncompiled_decide_the_same():
+    """200 turns of the market maker: every intent and the whole state block, byte for byte."""
+    results = []
+    for flag in ("0", "1"):
+        done = subprocess.run(
+            [sys.executable, "-c", SCENARIO % str(ROOT)],
+            env={**os.environ, "NUMBA_DISABLE_JIT": flag},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        results.append(done.stdout.split())
+    assert results[0] == results[1]
+    assert int(results[0][0]) > 20
+
+
+def test_state_record_is_named_after_its_sources():
+    cls = api.load_strategy("processes.strategy.market_maker:MarketMaker")
+    assert cls.STATE.names[-1].startswith("processes_strategy_market_maker_MarketMaker_")
+    assert cls.STATE[cls.STATE.names[-1]] == np.int64
