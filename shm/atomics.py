@@ -1,11 +1,13 @@
 """The only intrinsics of the project: ordered loads and stores, fences, and the pause instruction.
 
 A plain load in a loop may be hoisted by LLVM and never see another process's store, so every word
-that two processes share is read with `load_acquire` and written with `store_release`.
+that two processes share is read with `load_acquire` and written with `store_release`. Under
+NUMBA_DISABLE_JIT=1 (debuggers) plain Python functions of the same names take their place: enough
+for one process, no ordering between two.
 """
 
 from llvmlite import ir
-from numba import types
+from numba import config, types
 from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
@@ -104,3 +106,33 @@ def debug_trap(typingctx):
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+@intrinsic
+def multiply_wrapping(typingctx, a, b):
+    """Return the low 64 bits of a * b; for hashes only (numba's own product must not overflow)."""
+
+    def codegen(context, builder, signature, args):
+        return builder.mul(args[0], args[1])
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+if config.DISABLE_JIT:
+
+    def load_acquire(words, index):  # noqa: F811
+        """Return words[index]."""
+        return int(words[index])
+
+    def store_release(words, index, value):  # noqa: F811
+        """Set words[index] = value."""
+        words[index] = value
+
+    def fence_acquire():  # noqa: F811
+        """Do nothing."""
+
+    fence_release = fence_seq_cst = cpu_relax = debug_trap = fence_acquire
+
+    def multiply_wrapping(a, b):  # noqa: F811
+        """Return the low 64 bits of a * b, signed."""
+        return ((int(a) * int(b) + (1 << 63)) & ((1 << 64) - 1)) - (1 << 63)

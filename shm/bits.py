@@ -5,10 +5,24 @@ array. Behind its size / 64 words of bits stand two summary levels: a bit says t
 it is not zero. All words are 0 when the bitmap is empty.
 """
 
-from numba import njit
+from numba import config, njit
 
-# numba's own wrappers of LLVM's cttz and ctlz: one tzcnt or lzcnt instruction, and cacheable.
-from numba.cpython.unsafe.numbers import leading_zeros, trailing_zeros
+if config.DISABLE_JIT:  # plain twins for debuggers
+
+    def leading_zeros(word):
+        """Return the number of zero bits above the highest set bit of an int64."""
+        return 64 - (int(word) & (1 << 64) - 1).bit_length()
+
+    def trailing_zeros(word):
+        """Return the number of zero bits below the lowest set bit of an int64, not 0."""
+        return (int(word) & -int(word)).bit_length() - 1
+
+else:
+    # numba's own wrappers of LLVM's cttz and ctlz: one tzcnt or lzcnt instruction, and cacheable.
+    from numba.cpython.unsafe.numbers import (  # type: ignore[no-redef]
+        leading_zeros,
+        trailing_zeros,
+    )
 
 BITMAP_BITS_MAX = 64**3
 NO_BIT = -1
