@@ -1,12 +1,12 @@
 """The shell that every process runs in: pin, open ends, loop, idle, heartbeat, phases, exit code.
 
 A stage is what a process does; the shell owns its clock, its core, its sleep and its end. A stage
-has `do_work(now_ns) -> int`, or it is a service with a loop of its own: `async start()` and `stop()`.
+has `do_work(now_ns)`, or it is a service on an asyncio loop with `async start()` and `stop()`.
 
     do_work(now_ns) -> int      work done; never blocks; 0 lets the shell idle
     close()
     consumers                   optional: rings that may wake it
-    fds() -> [(fd, eventmask)]  optional: sockets that may wake it; read again when `fds_version` changes
+    fds() -> [(fd, eventmask)]  optional: sockets that may wake it; asked when `fds_version` changes
     next_timer_ns() -> int      optional: instant it must be called at the latest, 0 none
     on_phase(phase, now_ns)     optional
     is_ready() -> bool          optional: until then its state is STARTING
@@ -35,7 +35,7 @@ from processes.wiring import Plan, ProcessSpec
 from shm.counters import Counters, CountersReader, Status
 from shm.doorbell import Doorbell, Sleeper
 from shm.latch import Latch
-from shm.registry import ring_name
+from shm.registry import bell_name, counters_name, instance_name, ring_name, segment_name
 from shm.ring import Consumer, Producer
 from shm.table import TableReader, TableWriter
 
@@ -43,15 +43,13 @@ Idle = Literal["spin", "yield", "park"]
 HEARTBEAT_NS = 50_000_000
 SPIN_SLICE_NS_MAX = 500_000
 CYCLE_NS_LIMIT = 1_000_000
-ORPHAN_POLL_S = 0.02
-PEER_AGE_NS_MAX = 2_000_000_000
 TRACEBACK_LINES_MAX = 12
 NO_FD = -1
 
 
-def segment_name(instance: str, *parts: str) -> str:
-    """Return the name of a segment that is not a ring: tickring.<instance>.<process>.<what>."""
-    return ".".join(("tickring", instance, *parts))
+def phase_word(spec: ProcessSpec) -> int:
+    """Return which word of the phase page a process follows; essential ones leave last."""
+    return 1 if spec.is_essential else 0
 
 
 class Peers:
@@ -84,7 +82,7 @@ class Peers:
 
     def set(self, name: str, epoch: int, is_up: bool) -> None:
         """Publish one process's state. Writer: supervisor."""
-        self.page.store(self._index[name], epoch if is_up else -epoch)
+        self.page.set(self._index[name], epoch if is_up else -epoch)
 
 
 class Context:
@@ -121,11 +119,13 @@ class Context:
         self.counters_segment: Counters | None = None
         self._opened: list[Any] = []
         names = tuple(process.name for process in plan.processes)
-        self.kill_page = self._keep(Latch.open(segment_name(instance, "kill"), writable=True))
-        self.phase_page = self._keep(Latch.open(segment_name(instance, "phase"), writable=False))
-        page = self._keep(Latch.open(segment_name(instance, "peers"), writable=False))
+        self.kill_page: Latch = self._keep(
+            Latch.open(instance_name(instance, "kill"), writable=True)
+        )
+        self.phase_page = self._keep(Latch.open(instance_name(instance, "phase")))
+        page = self._keep(Latch.open(instance_name(instance, "peers")))
         self.peers = Peers(names, page)
-        self.bell = self._keep(Doorbell.open(segment_name(instance, self.name, "bell")))
+        self.bell = self._keep(Doorbell.open(bell_name(instance, self.name)))
 
     @property
     def kill_words(self) -> np.ndarray:
@@ -134,16 +134,16 @@ class Context:
 
     @property
     def phase(self) -> Phase:
-        """What the supervisor wants of every process now."""
-        return Phase(self.phase_page.get(0))
+        """What the supervisor wants of this process now."""
+        return Phase(self.phase_page.get(phase_word(self.spec)))
 
     def producer(self, record: str, consumer: str) -> Producer:
         """Open the producer end of this process's ring `record` to `consumer`."""
         spec = self._ring(self.name, record, consumer)
         name = ring_name(self.instance, spec.producer, spec.record, spec.consumer)
-        end = self._keep(Producer.open(name, spec.layout, spec.policy))
+        end = self._keep(Producer.open(name, spec.layout))
         if any(process.name == consumer for process in self.plan.processes):
-            end.connect_bell(segment_name(self.instance, consumer, "bell"))
+            end.connect_bell(bell_name(self.instance, consumer))
         return end
 
     def consumer(self, producer: str, record: str) -> Consumer:
@@ -164,8 +164,8 @@ class Context:
 
     def counters(self, labels: dict[Any, str], histograms: list[str]) -> Counters:
         """Make this process's counters; a restarted process counts on from where it died."""
-        name = segment_name(self.instance, self.name, "counters")
-        self.counters_segment = self._keep(Counters.open_or_create(name, labels, histograms))
+        name = counters_name(self.instance, self.name)
+        self.counters_segment = self._keep(Counters.create(name, labels, histograms))
         return self.counters_segment
 
     def close(self) -> None:
@@ -226,8 +226,9 @@ class Shell:
         counters = context.counters_segment
         if counters is None:
             counters = context.counters({}, [])
-        self.status = counters.status_words
+        self.status = counters.status
         self.status[Status.STATE] = self.state
+        self.status[Status.START_NS] = clock.now_ns()
         self.sleeper = Sleeper(list(getattr(stage, "consumers", [])))
         self.epoll = select.epoll()
         self.epoll.register(context.bell.fd, select.EPOLLIN)
@@ -241,17 +242,12 @@ class Shell:
         signal.signal(signal.SIGTERM, self._on_sigterm)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
 
-    def run(self) -> int:
-        """Run until the end.
-
-        Returns:
-            Exit code 0.
-        """
+    def run(self) -> None:
+        """Run until the end."""
         if hasattr(self.stage, "do_work"):
             self._run_stage()
         else:
             asyncio.run(self._run_service())
-        return 0
 
     def _run_stage(self) -> None:
         do_work = self.stage.do_work
@@ -263,6 +259,7 @@ class Shell:
                 if cycle_ns > CYCLE_NS_LIMIT:
                     self._count_long_cycle(cycle_ns)
             if now_ns >= self.housekeeping_due_ns:
+                self._on_events(self.epoll.poll(0))
                 self.housekeep(now_ns)
             if not work:
                 self._idle(now_ns)
@@ -273,13 +270,12 @@ class Shell:
             while not self.is_ended:
                 self.housekeep(clock.now_ns())
                 await asyncio.sleep(HEARTBEAT_NS / 2e9)
-                if self.epoll.poll(0):
-                    self._on_events(self.epoll.poll(0))
+                self._on_events(self.epoll.poll(0))
         finally:
             await self.stage.stop()
 
     def housekeep(self, now_ns: int) -> None:
-        """Beat the heart, follow the phase, tell the state; every few milliseconds, never per event."""
+        """Beat the heart, follow the phase, tell the state; every few milliseconds."""
         self.housekeeping_due_ns = now_ns + HEARTBEAT_NS // 10
         self.status[Status.HEARTBEAT_NS] = now_ns
         if self.orphan_since_ns:
@@ -312,14 +308,13 @@ class Shell:
 
     def _are_peers_drained(self, now_ns: int) -> bool:
         for process in self.context.plan.processes:
-            name = segment_name(self.context.instance, process.name, "counters")
+            name = counters_name(self.context.instance, process.name)
             try:
                 with contextlib.closing(CountersReader.open(name)) as reader:
                     status = reader.status()
             except TickringError:
                 continue  # it never came up
-            is_alive = now_ns - status["heartbeat_ns"] < PEER_AGE_NS_MAX
-            if is_alive and status["state"] != ProcessState.STOPPED:
+            if status["held"] and status["state"] != ProcessState.STOPPED.name:
                 return False
         return True
 
@@ -343,16 +338,8 @@ class Shell:
             self._park(now_ns)
         elif self.idle == "yield":
             os.sched_yield()
-            self._poll_pipe(now_ns)
-        else:
-            if not self.has_fds:
-                self.sleeper.spin(SPIN_SLICE_NS_MAX)
-            self._poll_pipe(now_ns)
-
-    def _poll_pipe(self, now_ns: int) -> None:
-        """Look at the pipe and the bell once per heartbeat; a spinning stage reads its own sockets."""
-        if now_ns + HEARTBEAT_NS // 10 > self.housekeeping_due_ns:
-            self._on_events(self.epoll.poll(0))
+        elif not self.has_fds:  # a stage with sockets looks at them itself, each time round
+            self.sleeper.spin(SPIN_SLICE_NS_MAX)
 
     def _park(self, now_ns: int) -> None:
         if self.spin_ns_max and self.sleeper.spin(self.spin_ns_max):
@@ -439,12 +426,8 @@ def run_process(
     spin_ns_max: int,
     supervisor_fd: int,
     orphan_ns_max: int,
-) -> int:
-    """Build a stage and run it to its end; the one place that catches everything.
-
-    Returns:
-        Exit code: 0 done, 69 something is not there, 70 bug, 78 config.
-    """
+) -> None:
+    """Build a stage and run it to its end; closes what it opened, whatever happens."""
     context = stage = None
     try:
         context = make_context()
@@ -462,7 +445,22 @@ def run_process(
         )
         shell.status[Status.CORE] = -1 if core is None else core
         log.event("started", pid=os.getpid(), core=core, idle=idle, kernels=kernels)
-        return shell.run()
+        shell.run()
+    finally:
+        if stage is not None and hasattr(stage, "close"):
+            stage.close()
+        if context is not None:
+            context.close()
+
+
+def guard(call: Callable[[], None]) -> int:
+    """Call a process's whole life; the one place that catches everything.
+
+    Returns:
+        Exit code: 0 done, 69 something is not there, 70 bug, 78 config.
+    """
+    try:
+        call()
     except TickringError as error:
         log.event("failed", error=error)
         return error.exit_code
@@ -471,8 +469,4 @@ def run_process(
         log.event("bug", error=lines[-1])
         sys.stderr.write("\n".join(lines[-TRACEBACK_LINES_MAX:]) + "\n")
         return BugError.exit_code
-    finally:
-        if stage is not None and hasattr(stage, "close"):
-            stage.close()
-        if context is not None:
-            context.close()
+    return 0

@@ -1,0 +1,1 @@
+"""Read-only tools that look inside a running or dead instance."""

@@ -1,0 +1,1 @@
+"""Starts, watches, restarts and stops all other processes of an instance."""

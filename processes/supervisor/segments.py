@@ -1,0 +1,114 @@
+"""Makes all segments of an instance before anything is forked, and knows them again."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from common import clock
+from common.enums import KillSource
+from common.errors import UnavailableError
+from processes.runner import Peers
+from processes.supervisor.setup import Setup
+from shm import registry
+from shm.doorbell import Doorbell
+from shm.latch import Latch
+from shm.registry import Registry, bell_name, instance_name, ring_name, segment_name
+from shm.ring import create_ring
+from shm.table import create_table
+
+KILL_FILE = "kill"
+
+
+class Pages:
+    """The pages that the supervisor writes: phases, peers, its word of the kill page.
+
+    Args:
+        setup: whose segments to create.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.registry = Registry.create(setup.instance, manifest_of(setup))
+        self.kill = Latch.create(instance_name(setup.instance, "kill"))
+        self.phase = Latch.create(instance_name(setup.instance, "phase"))
+        names = tuple(process.name for process in setup.plan.processes)
+        self.peers = Peers(names, Latch.create(instance_name(setup.instance, "peers")))
+        self.bells = [Doorbell.create(bell_name(setup.instance, name)) for name in names]
+        for ring in setup.plan.rings:
+            create_ring(
+                ring_name(setup.instance, ring.producer, ring.record, ring.consumer),
+                ring.layout,
+                setup.capacity(ring),
+                overwrite=ring.policy == "overwrite",
+            )
+        for table in setup.plan.tables:
+            name = segment_name(setup.instance, table.process, table.what)
+            create_table(name, table.layout, setup.rows(table))
+
+    def ring_bells(self) -> None:
+        """Wake every process."""
+        for bell in self.bells:
+            bell.ring()
+
+    def close(self, keep: bool) -> None:
+        """Let the instance go; remove its segments unless they are to be looked at."""
+        for thing in (*self.bells, self.kill, self.phase, self.peers.page):
+            thing.close()
+        self.registry.close()
+        if not keep:
+            registry.clean(self.setup.instance)
+
+
+def manifest_of(setup: Setup) -> dict[str, Any]:
+    """Return what the tools may know about the run; no secret is in a config."""
+    return {
+        "schema": 1,
+        "instance": setup.instance,
+        "supervisor_pid": os.getpid(),
+        "host": socket.gethostname(),
+        "boot_id": clock.boot_id(),
+        "started_ns": clock.now_ns(),
+        "started_wall_ns": clock.now_wall_ns(),
+        "state_dir": str(setup.state_dir),
+        "config": msgspec.to_builtins(setup.config),
+        "instruments": msgspec.to_builtins(setup.instruments),
+        "processes": [process.name for process in setup.plan.processes],
+        "rings": [[ring.key, ring.layout, ring.policy] for ring in setup.plan.rings],
+        "tables": [[table.key, table.layout] for table in setup.plan.tables],
+    }
+
+
+def read_kill_file(state_dir: Path) -> list[KillSource]:
+    """Return the sources that killed trading in an earlier run and were not released.
+
+    Raises:
+        UnavailableError: the file is there and cannot be read; that is no permission to trade.
+    """
+    path = state_dir / KILL_FILE
+    try:
+        lines = path.read_text().split()
+        return [KillSource[line] for line in lines]
+    except FileNotFoundError:
+        return []
+    except (OSError, KeyError, UnicodeDecodeError) as error:
+        raise UnavailableError(f"{path}: {error}, expected names of kill sources") from None
+
+
+def add_to_kill_file(state_dir: Path, source: KillSource) -> None:
+    """Latch a kill on disk, so that it outlives the machine."""
+    path = state_dir / KILL_FILE
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(path, flags, 0o600)
+    try:
+        os.write(fd, f"{source.name}\n".encode())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

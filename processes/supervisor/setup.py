@@ -1,0 +1,62 @@
+"""One validated set-up, ready to run: what the supervisor and its children share before the fork."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from common.instruments import Instrument
+from processes.runner import Context
+from processes.supervisor.config import SupervisorConfig
+from processes.wiring import Plan, RingSpec, TableSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Everything about a run that is known before it starts.
+
+    Attributes:
+        instance: its name.
+        config: the whole config struct, handed to every stage.
+        state_dir: absolute.
+        instruments: registered, in order.
+        plan: processes, rings and tables.
+        settings: the supervisor's own table.
+        idle: the config's wish, "auto" or an idle strategy.
+        order_rows: rows of tables of orders.
+    """
+
+    instance: str
+    config: Any
+    state_dir: Path
+    instruments: list[Instrument]
+    plan: Plan
+    settings: SupervisorConfig
+    idle: str = "auto"
+    order_rows: int = 4_096
+
+    def capacity(self, ring: RingSpec) -> int:
+        """Slots of a ring, by the config or by default."""
+        return self.settings.ring_capacity.get(ring.key, ring.capacity)
+
+    def rows(self, table: TableSpec) -> int:
+        """Rows of a table."""
+        if table.rows == "instruments":
+            return max(len(self.instruments), 1)
+        return self.order_rows if table.rows == "orders" else table.rows
+
+    def with_config(self, config: Any) -> "Setup":
+        """Return the same set-up with another config."""
+        return replace(self, config=config)
+
+    def context(self, name: str, epoch: int) -> Context:
+        """Open the ends of one process; called in the process itself."""
+        spec = next(process for process in self.plan.processes if process.name == name)
+        return Context(
+            self.plan,
+            spec,
+            instance=self.instance,
+            config=self.config,
+            state_dir=self.state_dir,
+            instruments=self.instruments,
+            epoch=epoch,
+        )
