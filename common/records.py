@@ -253,7 +253,7 @@ ORDER = record(
     (92, "strategy_id", "u1", "index of the strategy; 255 not ours"),
     (93, "order_status", "u1", "OrderStatus"),
     (94, "order_pending", "u1", "OrderPending bits"),
-    (95, "reserved", "u1", "zero"),
+    (95, "cancel_in_flight", "u1", "1: a cancel was sent and not answered"),
     (96, "venue_cum_qty_steps", "<i8", "highest cumulative the venue told"),
     (104, "ts_created_ns", "<i8", "stamp; accepted by risk"),
     (112, "ts_updated_ns", "<i8", "stamp; last change"),
@@ -268,7 +268,15 @@ ORDER = record(
     (168, "sent_to_ack_ns", "<i4", "stamp; hop delta"),
     (172, "query_count", "<i4", "order queries asked since it became UNKNOWN"),
     (176, "reject", "<i8", "Reject of the order, 0 if none"),
-    (184, "reserved_2", "72u1", "zero"),
+    (184, "replace_client_order_id", "<i8", "id of the last replace, 0 none"),
+    (192, "cancel_client_order_id", "<i8", "id of the last cancel sent, 0 none"),
+    (200, "ts_cancel_ns", "<i8", "stamp; last cancel sent"),
+    (208, "ts_missing_ns", "<i8", "stamp; first answer in a row that nothing was done, 0 none"),
+    (216, "ts_replaced_exch_ns", "<i8", "venue's time of the last replace applied"),
+    (224, "missing_count", "<i4", "answers in a row that the venue has not done what was asked"),
+    (228, "cancel_count", "<i4", "cancels sent"),
+    (232, "order_sequence", "<i8", "of the last NEW or REPLACE in risk's order ring"),
+    (240, "reserved_2", "16u1", "zero"),
 )  # fmt: skip
 
 POSITION = record(

@@ -1,0 +1,1 @@
+"""The only process that knows all orders: pre-trade checks, life cycle, positions, journal."""
