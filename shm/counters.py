@@ -43,7 +43,7 @@ class Status(IntEnum):
     PID = ROLE_PID
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def bucket_of(value_ns):
     """Return the bucket of a duration; negative ones go to bucket 0."""
     if value_ns < SUB_BUCKETS:
@@ -52,7 +52,7 @@ def bucket_of(value_ns):
     return (power - 3) * SUB_BUCKETS + ((value_ns >> (power - 4)) & (SUB_BUCKETS - 1))
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def record_value(histograms, k, value_ns):
     """Count one duration.
 

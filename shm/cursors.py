@@ -10,6 +10,9 @@ message of several slots is published at once, so a cursor always stands between
 Ledger: offered = published + dropped; published = consumed + lag; an observer's own: published =
 read + lapped + lag. A GAP slot counts as offered when it is published.
 
+Rules: all kernels are compiled without reference counting (_nrt=False): they allocate nothing, and
+numba otherwise counts every array of an end with locked instructions at each call.
+
 Not here: segments, roles and the Python classes (ring.py).
 """
 
@@ -86,7 +89,7 @@ class In(NamedTuple):
     other: np.ndarray
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _refresh_limit(out):
     """Look at the consumer cursor again; return the new end of claims."""
     local = out.local
@@ -97,7 +100,7 @@ def _refresh_limit(out):
     return local[L_LIMIT]
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def _claim_to(out, end):
     """Take all slots below `end`, and let observers know before any of them changes."""
     local = out.local
@@ -108,7 +111,7 @@ def _claim_to(out, end):
         fence_release()
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def try_claim(out, count):
     """Take the next `count` slots for writing.
 
@@ -133,7 +136,7 @@ def try_claim(out, count):
     return first
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _clear_told_loss(out):
     """Forget the loss that the GAP just published tells; keep what was lost after it."""
     local, own = out.local, out.own
@@ -147,7 +150,7 @@ def _clear_told_loss(out):
     local[L_GAP_OPEN] = 0
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def publish(out):
     """Show everything claimed so far to the consumer, and ring its bell if it sleeps.
 
@@ -168,7 +171,7 @@ def publish(out):
         ring_if_asleep(local[L_BELL], out.own, out.other)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def abandon(out):
     """Forget all claims since the last publish; their slots are claimed again later.
 
@@ -184,13 +187,13 @@ def abandon(out):
         out.own[P_GAP_SEQUENCE] = -1
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def count_offered(out, count):
     """Count `count` slots that are to be published, before it is known whether there is room."""
     out.own[P_OFFERED] += count
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def count_dropped(out, count, reason, instrument_id):
     """Count the last `count` offered slots as lost, and keep the loss until a GAP tells it.
 
@@ -220,7 +223,7 @@ def count_dropped(out, count, reason, instrument_id):
     own[P_DROPPED] += count
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def try_write_gap(out, now_ns):
     """Write a GAP slot for the loss not yet told; call it before the first claim after a loss.
 
@@ -258,7 +261,7 @@ def try_write_gap(out, now_ns):
     return 1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def try_claim_or_drop(out, count, instrument_id, now_ns):
     """Policy "drop with GAP" in one call: tell an earlier loss, claim, or count these as lost.
 
@@ -280,7 +283,7 @@ def try_claim_or_drop(out, count, instrument_id, now_ns):
     return RING_FULL
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def available(inp):
     """Return [first, end): the sequences ready to be read.
 
@@ -298,7 +301,7 @@ def available(inp):
     return first, end
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def _refresh_end(inp):
     local = inp.local
     end = load_acquire(inp.other, P_CURSOR)
@@ -311,7 +314,7 @@ def _refresh_end(inp):
     return end
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def take(inp, end):
     """Go on to `end` without releasing the slots; only this process knows.
 
@@ -322,13 +325,13 @@ def take(inp, end):
     inp.local[L_TAKEN] = end
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def take_back(inp):
     """Go back to the last release."""
     inp.local[L_TAKEN] = inp.local[L_RELEASED]
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def release(inp, end):
     """Give all slots below `end` back to the producer.
 
@@ -345,7 +348,7 @@ def release(inp, end):
     local[L_TAKEN] = end
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def load_word(words, index):
     """Return a shared word as Python code may read it, e.g. a cursor of the other end."""
     return load_acquire(words, index)

@@ -51,7 +51,7 @@ class Words(NamedTuple):
     other: np.ndarray
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def ring_if_asleep(fd, own, other):
     """Ring the consumer's bell if it sleeps.
 
@@ -69,7 +69,7 @@ def ring_if_asleep(fd, own, other):
         _write(fd, own.ctypes, 1)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _has_work(inputs, count):
     for i in range(count):
         if load_acquire(inputs[i].other, P_CURSOR) != inputs[i].local[L_TAKEN]:
@@ -77,13 +77,13 @@ def _has_work(inputs, count):
     return False
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _set_sleeping(inputs, count, value):
     for i in range(count):
         store_release(inputs[i].own, C_SLEEPING, value)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _prepare_sleep(inputs, count):
     _set_sleeping(inputs, count, 1)
     fence_seq_cst()
@@ -93,7 +93,7 @@ def _prepare_sleep(inputs, count):
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _spin(inputs, count, timespec, spin_ns_max):
     end_ns = read_monotonic_ns(timespec) + spin_ns_max
     while True:

@@ -18,7 +18,7 @@ LATCH_WORDS = PAGE_WORDS // WORD_STRIDE
 _FINGERPRINT = 1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def is_any_set(words, count):
     """Return True if one of the first `count` words is not 0.
 
@@ -32,13 +32,13 @@ def is_any_set(words, count):
     return False
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def get_word(words, i):
     """Return word `i`. Args as in `is_any_set`."""
     return load_acquire(words, i * WORD_STRIDE)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _set_word(words, i, value):
     store_release(words, i * WORD_STRIDE, value)
 

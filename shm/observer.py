@@ -11,7 +11,7 @@ from shm.segment import CONSUMER_PAGE, OWN_PAGE, PAGE_BYTES, Header, Kind, Role,
 from shm.words import P_CLAIM, P_CURSOR
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _copy_valid(slots, producer, first, end, copy):
     """Copy [first, end) out of a ring that the producer may overwrite meanwhile.
 

@@ -23,7 +23,7 @@ _ATTEMPTS_MAX = 1000
 _VERSIONS_PAGE = 2
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def begin_write(versions, row):
     """Mark a row as being written.
 
@@ -38,7 +38,7 @@ def begin_write(versions, row):
     fence_release()
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def end_write(versions, row):
     """Mark a row as whole. Args as in `begin_write`.
 
@@ -47,7 +47,7 @@ def end_write(versions, row):
     store_release(versions, row, versions[row] + 1)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def read_row(versions, rows, row, out):
     """Copy one row.
 
@@ -220,12 +220,12 @@ class TableReader(_End):
         return np.array(found, self.rows.dtype)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _begin(versions, row):
     begin_write(versions, row)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _end(versions, row):
     end_write(versions, row)
 

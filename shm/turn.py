@@ -62,7 +62,7 @@ class Turn(NamedTuple):
     outputs: tuple[Words, ...]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def begin(turn):
     """Begin a turn: copy the committed state block to the other one.
 
@@ -79,7 +79,7 @@ def begin(turn):
     return 1 - active
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def flip(turn):
     """Commit the turn: what was taken, claimed and changed since `begin` is now what happened.
 
@@ -99,7 +99,7 @@ def flip(turn):
     store_release(control, FLIPS, flips)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def finish(turn):
     """Tell the others about the committed turn: publish the outputs, release the inputs.
 
@@ -118,7 +118,7 @@ def finish(turn):
             release(inp, inp.local[L_TAKEN])
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def cancel(turn):
     """Drop the turn: its claims are forgotten, its records are read again."""
     for i in range(len(turn.outputs)):
@@ -127,7 +127,7 @@ def cancel(turn):
         take_back(turn.inputs[i])
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def recover(turn):
     """Repeat `finish` of the last committed turn, as far as the dead process did not get.
 
@@ -159,7 +159,7 @@ def recover(turn):
     return RECOVERED
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def state_hash(words, block):
     """Return a 63-bit hash of one state block; equal states have equal hashes.
 
@@ -174,7 +174,7 @@ def state_hash(words, block):
     return found & 0x7FFFFFFFFFFFFFFF
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _copy_committed(control, words, out):
     """Copy the committed block into out: int64[n]; return True if it stayed committed meanwhile."""
     flips = load_acquire(control, FLIPS)
