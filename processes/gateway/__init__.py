@@ -1,0 +1,1 @@
+"""Orders out over the WebSocket order API, execution reports in."""

@@ -1,0 +1,1 @@
+"""Everything slow: snapshots, queries, reconciliation, keys, clock, dead-man, emergency cancel."""
