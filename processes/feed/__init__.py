@@ -1,0 +1,1 @@
+"""Market data in: sockets, the scanner, and the records it writes for the book."""
