@@ -1,4 +1,4 @@
-"""Who is asking: API keys, signatures over the exact bytes, and the time window (general-info page)."""
+"""Who is asking: API keys, signatures over the exact bytes, the time window (general-info page)."""
 
 import hmac
 from base64 import b64decode
@@ -70,7 +70,7 @@ def sign(secret: bytes, payload: bytes) -> str:
 
 
 def parse_form(text: str) -> dict[str, str]:
-    """Return the parameters of a query string or form body, percent-decoded; the first of a name wins."""
+    """Return the decoded parameters of a query string or form body; the first of a name wins."""
     params: dict[str, str] = {}
     for part in text.split("&"):
         if part:

@@ -6,6 +6,7 @@ websocket-market-streams pages and the routing notice of 2026: depth and bookTic
 SUBSCRIBE for another stream is acknowledged and stays silent.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -17,6 +18,7 @@ STREAMS_MAX = 1_024
 REQUESTS_PER_SECOND_MAX = 10
 TEXTS_MAX = 65_536
 AGG_TRADE_MS = 100
+AGGS_MAX = 1_000
 FORCE_ORDER_MS = 1_000
 PUBLIC_KINDS = ("bookTicker", "depth", "rpiDepth")
 DIFF_CADENCES_MS = {"depth": 250, "depth@500ms": 500, "depth@100ms": 100, "depth@0ms": 0}
@@ -229,7 +231,6 @@ class DiffStream:
         self.first_update_id = 0
         self.previous_update_id = 0
         self.due_ms = 0
-        self.drop_next = 0  # fault hook: events to lose
 
     def start(self, update_id: int, now_ms: int) -> None:
         """Begin at the symbol's present update id, which the first event covers once more.
@@ -269,6 +270,7 @@ class SymbolStreams:
         self.prefix = instrument.symbol.lower()
         self.diffs: dict[str, DiffStream] = {}
         self.partials: dict[str, PartialStream] = {}
+        self.drop_next = 0  # fault: depth events to lose
         self.update_id = 1
         self.ts_update_ms = 0
         self.bbo: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -278,6 +280,7 @@ class SymbolStreams:
         self.force_stream = f"{self.prefix}@forceOrder"
         self.agg: list[int] | None = None  # price, is_buyer_maker, qty, first id, last id, ts_ms
         self.agg_id = 0
+        self.aggs: deque[tuple[int, int, int, int, int, int, bool]] = deque(maxlen=AGGS_MAX)
         self.agg_due_ms = 0
         self.force: tuple[int, str] | None = None
         self.force_due_ms = 0
@@ -336,14 +339,20 @@ class SymbolStreams:
         self, trade_id: int, price_steps: int, qty_steps: int, is_buyer_maker: bool, now_ms: int
     ) -> None:
         """Publish a trade and add it to the running aggregate."""
-        maker = "true" if is_buyer_maker else "false"
         if self.trade_stream in self.hub.listeners:
+            maker = "true" if is_buyer_maker else "false"
             self.hub.publish(
                 self.trade_stream,
                 f'{{"e":"trade","E":{now_ms},"T":{now_ms},"s":"{self.symbol}","t":{trade_id},'
                 f'"p":"{self.texts.price(price_steps)}","q":"{self.texts.qty(qty_steps)}",'
                 f'"X":"MARKET","m":{maker},"st":1}}',
             )
+        self.add_agg(trade_id, price_steps, qty_steps, is_buyer_maker, now_ms)
+
+    def add_agg(
+        self, trade_id: int, price_steps: int, qty_steps: int, is_buyer_maker: bool, now_ms: int
+    ) -> None:
+        """Add a trade to the running aggregate of its price and taking side."""
         agg = self.agg
         if agg is not None and (agg[0] != price_steps or agg[1] != is_buyer_maker):
             self.flush_agg(now_ms)
@@ -363,6 +372,9 @@ class SymbolStreams:
         price_steps, is_buyer_maker, qty_steps, first, last, ts_ms = self.agg
         self.agg = None
         self.agg_id += 1
+        self.aggs.append(
+            (self.agg_id, price_steps, qty_steps, first, last, ts_ms, bool(is_buyer_maker))
+        )
         if self.agg_stream not in self.hub.listeners:
             return
         qty = self.texts.qty(qty_steps)
@@ -417,8 +429,8 @@ class SymbolStreams:
         stream.first_update_id = 0
         stream.bids.clear()
         stream.asks.clear()
-        if stream.drop_next:
-            stream.drop_next -= 1
+        if self.drop_next:
+            self.drop_next -= 1
             return
         self.hub.publish(stream.name, text)
 

@@ -38,6 +38,8 @@ class UserData:
         self.by_text: dict[str, ListenKey] = {}
         self.by_account: dict[int, ListenKey] = {}
         self.events_sent = 0
+        self.drop_fills = 0  # faults: fills to lose, fills to send twice
+        self.repeat_fills = 0
 
     def start(self, account: int, now_ms: int) -> str:
         """Return the account's key, extended; a new one if there is none."""
@@ -90,11 +92,24 @@ class UserData:
         connection.events[listen_key] = frozenset(events)
         self.hub.subscribe(connection, [listen_key])
 
+    def has_listeners(self, account: int) -> bool:
+        """Return True if an event of the account would be heard."""
+        key = self.by_account.get(account)
+        return key is not None and key.text in self.hub.listeners
+
     def emit(self, account: int, event: str, text: str) -> None:
         """Send one event to whoever listens to the account."""
         key = self.by_account.get(account)
-        if key is not None:
-            self.send(key, event, text)
+        if key is None:
+            return
+        if event == "ORDER_TRADE_UPDATE" and '"x":"TRADE"' in text:
+            if self.drop_fills:
+                self.drop_fills -= 1
+                return
+            if self.repeat_fills:
+                self.repeat_fills -= 1
+                self.send(key, event, text)
+        self.send(key, event, text)
 
     def send(self, key: ListenKey, event: str, text: str) -> None:
         """Send one event to a key's sockets, in the form and of the kinds that each asked for."""
