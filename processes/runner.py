@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numba.core import event
+from numba.core.dispatcher import Dispatcher
 
 from common import clock, log
 from common.enums import Phase, ProcessState
@@ -400,22 +402,34 @@ def load_builder(where: str) -> Callable[[Context], Any]:
 
 
 def forbid_compiling(prefixes: tuple[str, ...] = ("common", "shm", "processes")) -> int:
-    """Make every kernel of the loaded modules refuse argument types it was not compiled for.
+    """Make the kernels of the loaded modules refuse argument types they were not compiled for.
+
+    A kernel that was never called from Python has no types to be held to; should it be compiled
+    after all, that is told as `kernel_compiled_late`.
 
     Returns:
-        How many kernels there are.
+        How many kernels refuse.
     """
-    from numba.core.dispatcher import Dispatcher
-
     kernels: dict[int, Any] = {}
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in prefixes:
             for value in vars(module).values():
-                if isinstance(value, Dispatcher):
+                if isinstance(value, Dispatcher) and value.signatures:
                     kernels[id(value)] = value
     for kernel in kernels.values():
         kernel.disable_compile()
+    event.register("numba:compile", _LateCompile())
     return len(kernels)
+
+
+class _LateCompile(event.Listener):  # type: ignore[misc]
+    """Tells of every compilation after the start: each is a stall that warming up should save."""
+
+    def on_start(self, event: Any) -> None:
+        log.event("kernel_compiled_late", kernel=event.data["dispatcher"].py_func.__qualname__)
+
+    def on_end(self, event: Any) -> None:
+        """Nothing: the start told it."""
 
 
 def run_process(

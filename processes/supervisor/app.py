@@ -226,6 +226,7 @@ class Supervisor:
             if "step" in packet:
                 self.screen.progress(packet["step"], packet["done"], packet["total"])
             elif "ready" in packet:
+                self.zygote.is_warm = True
                 self.screen.event("kernels_ready", seconds=round(packet["ready"], 2))
                 self._set_step(Step.STARTING, self.settings.start_s_max)
             elif "forked" in packet:
@@ -324,9 +325,15 @@ class Supervisor:
         self._set_phase(Phase.STOP_ORDERS)
 
     def _tick(self, now_ns: int) -> None:
-        is_late = now_ns > self.deadline_ns
         if self.signals and self.step < Step.DRAINING:
             self.begin_stop("signal")
+        if (
+            self.step == Step.RUNNING
+            and self.run_for_ns
+            and now_ns - self.ready_ns >= self.run_for_ns
+        ):
+            self.begin_stop("time is up")
+        is_late = now_ns > self.deadline_ns
         if self.step == Step.WARMING:
             if is_late:
                 self.fail("kernels are not ready in time", UnavailableError.exit_code)
@@ -334,9 +341,6 @@ class Supervisor:
             self._watch(now_ns)
         if self.step == Step.STARTING:
             self._start_all(now_ns, is_late)
-        elif self.step == Step.RUNNING:
-            if self.run_for_ns and now_ns - self.ready_ns >= self.run_for_ns:
-                self.begin_stop("time is up")
         elif self.step == Step.DRAINING:
             self._drain(is_late)
         elif self.step == Step.LEAVING:

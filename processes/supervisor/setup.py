@@ -1,4 +1,4 @@
-"""One validated set-up, ready to run: what the supervisor and its children share before the fork."""
+"""One validated set-up: what the supervisor and its children share before the fork."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

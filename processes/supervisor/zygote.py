@@ -185,6 +185,7 @@ class ZygoteHandle:
     Attributes:
         pid: of the zygote.
         is_alive: False once the channel is closed.
+        is_warm: True once it has said so; set by the supervisor.
     """
 
     def __init__(self, pid: int, channel: socket.socket, keep_alive_fd: int) -> None:
@@ -192,6 +193,7 @@ class ZygoteHandle:
         self.channel = channel
         self.keep_alive_fd = keep_alive_fd
         self.is_alive = True
+        self.is_warm = False
 
     def fileno(self) -> int:
         """Let a selector wait for packets."""
@@ -227,6 +229,8 @@ class ZygoteHandle:
     def close(self) -> int:
         """Let the zygote end, and collect it; return its exit code."""
         self.channel.close()
+        if not self.is_warm:  # it does not listen while it compiles, and has no children
+            os.kill(self.pid, signal.SIGKILL)
         _pid, status = os.waitpid(self.pid, 0)
         os.close(self.keep_alive_fd)
         return os.waitstatus_to_exitcode(status)

@@ -1,0 +1,234 @@
+"""The supervisor with trivial stages: fork, READY, restart, back-off, orderly stop, its own death."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.enums import KillSource, Phase
+from shm import registry
+from shm.counters import CountersReader
+from shm.latch import Latch
+from shm.observer import ring_stats
+from support import ROOT, unique_instance, wait_until
+
+SCRIPT = Path(__file__).with_name("fake_stages.py")
+
+
+class Run:
+    """One supervisor in a process of its own."""
+
+    def __init__(self, state_dir: Path, **wish: Any) -> None:
+        self.instance = wish.setdefault("instance", unique_instance())
+        wish["state_dir"] = str(state_dir)
+        code = "import sys, fake_stages; sys.exit(fake_stages.main())"
+        path = os.pathsep.join([str(ROOT), str(SCRIPT.parent)])
+        self.log = state_dir / f"log-{len(list(state_dir.iterdir()))}"
+        with self.log.open("w") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", code, json.dumps(wish)],
+                env=os.environ | {"PYTHONPATH": path},
+                stderr=file,
+            )
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def wait_for(self, text: str, deadline_s: float = 30.0) -> None:
+        wait_until(lambda: text in self.text or self.process.poll() is not None, text, deadline_s)
+        assert text in self.text, self.text
+
+    def status(self, name: str) -> dict[str, Any]:
+        with contextlib.closing(
+            CountersReader.open(registry.counters_name(self.instance, name))
+        ) as reader:
+            return reader.status() | reader.counters()
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        wait_until(lambda: not registry.is_live(self.instance), "the instance is dead")
+        registry.clean(self.instance)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Any]:
+    runs: list[Run] = []
+
+    def begin(**wish: Any) -> Run:
+        runs.append(Run(tmp_path, **wish))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        run.end()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_runs_for_its_time_and_leaves_nothing(start: Any) -> None:
+    run = start(run_for_s=0.5)
+    assert run.process.wait(30) == 0, run.text
+    assert " ready processes=3" in run.text
+    assert 'reason="time is up"' in run.text
+    assert registry.segments(run.instance) == []
+    assert run.text.count("state state=STOPPED") >= 2
+
+
+def test_keeps_segments_whose_ledger_balances_when_asked(start: Any) -> None:
+    run = start(run_for_s=0.5, keep=True)
+    assert run.process.wait(30) == 0, run.text
+    assert not registry.is_live(run.instance)
+    stats = ring_stats(registry.ring_name(run.instance, "source", "market", "sink"))
+    assert stats["published"] > 50
+    assert stats["offered"] == stats["published"] + stats["dropped"]
+    assert stats["published"] == stats["consumed"] + stats["lag"]
+    assert run.status("sink")["done"] == stats["consumed"]
+
+
+def test_restarts_a_killed_process_where_it_left_off(start: Any) -> None:
+    run = start()
+    run.wait_for(" ready processes=3")
+    before = run.status("source")
+    os.kill(before["pid"], signal.SIGKILL)
+    wait_until(lambda: run.status("source")["pid"] != before["pid"], "another process")
+    wait_until(lambda: run.status("source")["done"] > before["done"] + 20, "it works again")
+    with contextlib.closing(Latch.open(registry.instance_name(run.instance, "peers"))) as peers:
+        wait_until(lambda: peers.get(1) == 2, "its second life is published")
+        assert peers.get(2) == 1
+    assert run.status("source")["restarts"] == 1
+    assert run.stop() == 0, run.text
+
+
+def test_kills_and_restarts_a_silent_process(start: Any) -> None:
+    run = start(hang=True, settings={"heartbeat_age_ms_max": 500})
+    run.wait_for(" silent process=source")
+    run.wait_for(" died process=source")
+    wait_until(lambda: run.status("source")["restarts"] == 1, "a restart")
+    before = run.status("sink")["done"]
+    wait_until(lambda: run.status("sink")["done"] > before + 10, "records flow again")
+    assert run.stop() == 0
+
+
+def test_an_exception_in_a_stage_is_a_bug_and_a_restart(start: Any) -> None:
+    run = start(raise_in_loop=True)
+    run.wait_for('bug error="ValueError: planted"')
+    run.wait_for('how="exit code 70"')
+    run.wait_for(" ready processes=3")
+    assert run.stop() == 0
+
+
+def test_a_crash_loop_backs_off_kills_trading_and_ends(start: Any) -> None:
+    run = start(refuse_to_start=1, keep=True, settings={"restarts_max": 3, "restart_delay_ms": 20})
+    assert run.process.wait(30) == 70
+    delays = [
+        line.rpartition("restart_in_ms=")[2]
+        for line in run.text.splitlines()
+        if "died process=source" in line
+    ]
+    assert delays == ["20", "40", "80", "never"]
+    with contextlib.closing(Latch.open(registry.instance_name(run.instance, "kill"))) as kill:
+        assert kill.get(KillSource.SUPERVISOR) == 1
+
+
+def test_a_config_error_in_a_process_is_not_tried_again(start: Any) -> None:
+    run = start(refuse_to_start=78)
+    assert run.process.wait(30) == 78
+    assert run.text.count("died process=source") == 1
+
+
+def test_waits_for_orders_to_drain(start: Any) -> None:
+    run = start(run_for_s=0.2, drain_ms=600)
+    assert run.process.wait(30) == 0, run.text
+    lines = run.text.splitlines()
+    stopping = next(float(line.split()[0]) for line in lines if " stopping " in line)
+    stopped = next(float(line.split()[0]) for line in lines if "source state state=STOPPED" in line)
+    assert stopped - stopping > 0.5
+
+
+def test_a_drain_that_never_ends_is_cut_off_and_reported(start: Any) -> None:
+    run = start(run_for_s=0.2, drain_ms=60_000, settings={"drain_s_max": 1})
+    assert run.process.wait(30) == 69
+    assert "not_drained waiting=source" in run.text
+
+
+def test_children_end_in_order_when_the_supervisor_is_killed(start: Any) -> None:
+    run = start(drain_ms=300)
+    run.wait_for(" ready processes=3")
+    pids = [run.status(name)["pid"] for name in ("source", "sink", "service")]
+    run.process.kill()
+    run.process.wait()
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), "all children are gone")
+    assert run.status("source")["stop_orders"] == 1
+    assert run.text.count("orphan_exit drained=True late=False") == 3
+    assert not registry.is_live(run.instance)
+    assert registry.segments(run.instance) != []
+
+
+def test_an_orphan_that_cannot_drain_is_given_its_deadline(start: Any) -> None:
+    run = start(drain_ms=60_000, settings={"drain_s_max": 1})
+    run.wait_for(" ready processes=3")
+    pids = [run.status(name)["pid"] for name in ("source", "sink", "service")]
+    run.process.kill()
+    run.process.wait()
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), "all children are gone")
+    assert "orphan_exit drained=False late=True" in run.text
+
+
+def test_everything_stops_when_the_zygote_is_killed(start: Any) -> None:
+    run = start()
+    run.wait_for(" ready processes=3")
+    pid = run.status("source")["pid"]
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    assert parent != run.process.pid
+    os.kill(parent, signal.SIGKILL)
+    assert run.process.wait(30) == 70, run.text
+    assert "zygote has died" in run.text
+    assert not is_alive(pid)
+    assert registry.segments(run.instance) == []
+
+
+def test_cleans_a_dead_instance_and_refuses_a_live_one(start: Any) -> None:
+    first = start()
+    first.wait_for(" ready processes=3")
+    second = start(instance=first.instance)
+    assert second.process.wait(30) != 0
+    assert "is held by pid" in second.text
+    first.process.kill()
+    first.process.wait()
+    third = start(instance=first.instance, run_for_s=0.2)
+    assert third.process.wait(30) == 0, third.text
+
+
+def test_a_kill_in_the_state_folder_outlives_the_run(start: Any, tmp_path: Path) -> None:
+    (tmp_path / "kill").write_text("COMMAND_LINE\n")
+    run = start(run_for_s=0.2, keep=True)
+    assert run.process.wait(30) == 0
+    with contextlib.closing(Latch.open(registry.instance_name(run.instance, "kill"))) as kill:
+        assert kill.get(KillSource.COMMAND_LINE) == 1
+
+
+def test_phase_reaches_exit(start: Any) -> None:
+    run = start(run_for_s=0.2, keep=True)
+    assert run.process.wait(30) == 0
+    with contextlib.closing(Latch.open(registry.instance_name(run.instance, "phase"))) as phase:
+        assert [phase.get(0), phase.get(1)] == [Phase.EXIT, Phase.EXIT]
