@@ -13,6 +13,8 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
+from common import clock
+
 _WORD_BYTES = 8
 
 
@@ -118,6 +120,18 @@ def multiply_wrapping(typingctx, a, b):
     return types.int64(types.int64, types.int64), codegen
 
 
+@intrinsic
+def read_cycles(typingctx):
+    """Return the core's time stamp counter; for measurements, never for decisions."""
+
+    def codegen(context, builder, signature, args):
+        kind = ir.FunctionType(ir.IntType(64), [])
+        counter = cgutils.get_or_insert_function(builder.module, kind, "llvm.readcyclecounter")
+        return builder.call(counter, [])
+
+    return types.int64(), codegen
+
+
 if config.DISABLE_JIT:
 
     def load_acquire(words, index):  # noqa: F811
@@ -136,3 +150,7 @@ if config.DISABLE_JIT:
     def multiply_wrapping(a, b):  # noqa: F811
         """Return the low 64 bits of a * b, signed."""
         return ((int(a) * int(b) + (1 << 63)) & ((1 << 64) - 1)) - (1 << 63)
+
+    def read_cycles():  # noqa: F811
+        """Return CLOCK_MONOTONIC in its place."""
+        return clock.now_ns()
