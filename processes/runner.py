@@ -95,6 +95,7 @@ class Context:
         spec: this process.
         instance, config, state_dir, instruments: of the run.
         epoch: 1 for the first start of this process in the run.
+        session: number of the run in its state_dir, for client order ids.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Context:
         state_dir: Path,
         instruments: list[Instrument],
         epoch: int = 1,
+        session: int = 1,
     ) -> None:
         self.plan = plan
         self.spec = spec
@@ -117,6 +119,7 @@ class Context:
         self.instruments = instruments
         self.instrument_rows = instrument_table(instruments)
         self.epoch = epoch
+        self.session = session
         self.log = log
         self.counters_segment: Counters | None = None
         self._opened: list[Any] = []

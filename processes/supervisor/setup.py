@@ -1,6 +1,7 @@
 """One validated set-up: what the supervisor and its children share before the fork."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ class Setup:
         settings: the supervisor's own table.
         idle: the config's wish, "auto" or an idle strategy.
         order_rows: rows of tables of orders.
+        session: number of this run in its state_dir; makes client order ids unique.
+        resolve: completes the config once the essential processes are READY.
     """
 
     instance: str
@@ -33,6 +36,8 @@ class Setup:
     settings: SupervisorConfig
     idle: str = "auto"
     order_rows: int = 4_096
+    session: int = 1
+    resolve: Callable[[Any], Any] | None = None
 
     def capacity(self, ring: RingSpec) -> int:
         """Slots of a ring, by the config or by default."""
@@ -44,19 +49,19 @@ class Setup:
             return max(len(self.instruments), 1)
         return self.order_rows if table.rows == "orders" else table.rows
 
-    def with_config(self, config: Any) -> "Setup":
-        """Return the same set-up with another config."""
-        return replace(self, config=config)
-
     def context(self, name: str, epoch: int) -> Context:
         """Open the ends of one process; called in the process itself."""
         spec = next(process for process in self.plan.processes if process.name == name)
+        config = self.config
+        if self.resolve is not None and not spec.is_essential:
+            config = self.resolve(config)
         return Context(
             self.plan,
             spec,
             instance=self.instance,
-            config=self.config,
+            config=config,
             state_dir=self.state_dir,
             instruments=self.instruments,
             epoch=epoch,
+            session=self.session,
         )
