@@ -40,19 +40,19 @@ def bitmap_words(size):
     return words + (words + 63) // 64 + 1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def lowest_set(word):
     """Return the number of the lowest set bit of an int64, 0 to 63; undefined for 0."""
     return trailing_zeros(word)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def highest_set(word):
     """Return the number of the highest set bit of an int64, 0 to 63; undefined for 0."""
     return 63 - leading_zeros(word)
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def bitmap_set(bits, base, size, i):
     """Set bit `i`; setting it again changes nothing.
 
@@ -74,7 +74,7 @@ def bitmap_set(bits, base, size, i):
             bits[middle + ((size + 4095) >> 12)] |= 1 << (i >> 12)
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def bitmap_clear(bits, base, size, i):
     """Clear bit `i`; clearing it again changes nothing. Args as in `bitmap_set`."""
     word = base + (i >> 6)
@@ -89,7 +89,7 @@ def bitmap_clear(bits, base, size, i):
             bits[middle + ((size + 4095) >> 12)] &= ~(1 << (i >> 12))
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def bitmap_next_up(bits, base, size, first):
     """Return the lowest set bit >= `first`, or NO_BIT.
 
@@ -115,7 +115,7 @@ def bitmap_next_up(bits, base, size, first):
     return (at << 6) + lowest_set(bits[base + at])
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def bitmap_next_down(bits, base, size, first):
     """Return the highest set bit <= `first`, or NO_BIT. Args as in `bitmap_next_up`."""
     at = first >> 6

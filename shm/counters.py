@@ -165,12 +165,9 @@ class Counters:
                 data_bytes=sum(labels.sizes),
             )
         held = Segment.attach(name, Kind.COUNTERS, layout, writable=True)
-        try:
+        with held.closed_on_error():
             pages = _map(held, labels, writable=True)
             held.take_role(Role.WRITER, pages[0])
-        except Exception:
-            held.close()
-            raise
         if fresh:
             first = 2 * PAGE_BYTES + sum(labels.sizes[:2])
             held.map_bytes(first, len(labels.text), writable=True)[:] = list(labels.text)

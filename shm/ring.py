@@ -230,7 +230,7 @@ class Producer(_End):
             SegmentError: the segment is not usable.
         """
         ring = _attach(name, record)
-        try:
+        with ring.closed_on_error():
             own = ring.map_words(OWN_PAGE, writable=True)
             ring.take_role(Role.PRODUCER, own)
             other = ring.map_words(CONSUMER_PAGE, writable=False)
@@ -239,9 +239,6 @@ class Producer(_End):
             data = ring.map_bytes(DATA_PAGE * PAGE_BYTES, size, writable=True)
             if not overwrite:
                 _check_cursors(name, ring.capacity, own, int(other[C_CURSOR]))
-        except Exception:
-            ring.close()
-            raise
         end = Out(shaped(data, record), np.zeros(LOCAL_WORDS, np.int64), own, other)
         producer = cls(name, record, end, int(ring.header[Header.FIRST_SEQUENCE]), ring)
         if overwrite:
@@ -343,7 +340,7 @@ class Consumer(_End):
             SegmentError: the segment is not usable, or nobody may consume it.
         """
         ring = _attach(name, record)
-        try:
+        with ring.closed_on_error():
             if ring.header[Header.FLAGS] & _FLAG_OVERWRITE:
                 raise SegmentError(f"{name}: overwrites, expected observers only")
             own = ring.map_words(CONSUMER_PAGE, writable=True)
@@ -352,9 +349,6 @@ class Consumer(_End):
             size = ring.capacity * int(ring.header[Header.RECORD_BYTES])
             data = ring.map_bytes(DATA_PAGE * PAGE_BYTES, size, writable=False)
             _check_cursors(name, ring.capacity, other, int(own[C_CURSOR]))
-        except Exception:
-            ring.close()
-            raise
         end = In(shaped(data, record), np.zeros(LOCAL_WORDS, np.int64), own, other)
         return cls(name, record, end, int(ring.header[Header.FIRST_SEQUENCE]), ring)
 

@@ -17,14 +17,15 @@ import os
 import re
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import posix_ipc
 
-from common import clock
+from common import clock, kernel_cache
 from common.errors import SegmentError, UnavailableError
 from shm.words import PAGE_WORDS, ROLE_ATTACHES, ROLE_PID, SEQUENCE_MAX
 
@@ -39,7 +40,6 @@ _FLOCK = "hhqqi4x"  # struct flock: type, whence, start, length, pid
 _RECORD_NAME_WORD, _RECORD_NAME_BYTES = 32, 64
 OWN_PAGE = 1  # page of the producer or writer
 CONSUMER_PAGE = 2
-_PACKAGES = ("common", "shm", "processes")
 
 
 class Kind(enum.IntEnum):
@@ -91,13 +91,7 @@ def hash_bytes(data: bytes) -> int:
 @cache
 def build_hash() -> int:
     """Return 63 bits over all source files of this program; the first call reads them."""
-    root = Path(__file__).resolve().parent.parent
-    digest = hashlib.sha256()
-    for package in _PACKAGES:
-        for path in sorted((root / package).rglob("*.py")):
-            digest.update(str(path.relative_to(root)).encode())
-            digest.update(path.read_bytes())
-    return int.from_bytes(digest.digest()[:8], "big") >> 1
+    return hash_bytes(b"".join(path.read_bytes() for path in kernel_cache.source_files()))
 
 
 def path_of(name: str) -> Path:
@@ -296,6 +290,17 @@ class Segment:
         request = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, role, 1, 0)
         answer = struct.unpack(_FLOCK, fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, request))
         return bool(answer[0] != fcntl.F_UNLCK)
+
+    @contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Close the segment if the block does not come to its end."""
+        is_done = False
+        try:
+            yield
+            is_done = True
+        finally:
+            if not is_done:
+                self.close()
 
     def close(self) -> None:
         """Give up the roles and the file; mappings live as long as arrays over them do."""

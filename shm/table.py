@@ -152,12 +152,9 @@ class TableWriter(_End):
             SegmentError: the segment is not usable.
         """
         table = Segment.attach(name, Kind.TABLE, fingerprint(record), writable=True)
-        try:
+        with table.closed_on_error():
             table.take_role(Role.WRITER, table.map_words(OWN_PAGE, writable=True))
             versions, rows = _map(table, writable=True)
-        except Exception:
-            table.close()
-            raise
         for row in np.flatnonzero(versions & 1):
             rows[row] = np.zeros((), rows.dtype)
             versions[row] = -(abs(versions[row]) + 1)
@@ -190,16 +187,13 @@ class TableReader(_End):
             SegmentError: the segment is not usable.
         """
         table = Segment.attach(name, Kind.TABLE, writable=False)
-        try:
+        with table.closed_on_error():
             shown = record or table.record
             if shown not in LAYOUTS:
                 raise SegmentError(f"{name}: record is {shown!r}, expected a name of LAYOUTS")
             found = int(table.header[segment.Header.FINGERPRINT])
             segment.check_fingerprint(name, found, fingerprint(shown))
             versions, rows = _map(table, writable=False)
-        except SegmentError:
-            table.close()
-            raise
         return cls(name, shown, versions, rows, table)
 
     def read(self, row: int) -> np.void | None:

@@ -245,14 +245,11 @@ class Twin:
             SegmentError: not usable, or another state layout.
         """
         held = Segment.attach(name, Kind.TWIN, _layout(dtype), writable=writable)
-        try:
+        with held.closed_on_error():
             control = held.map_words(OWN_PAGE, writable=writable)
             if writable:
                 held.take_role(Role.WRITER, control)
             data = held.map_bytes(2 * PAGE_BYTES, 2 * dtype.itemsize, writable=writable)
-        except Exception:
-            held.close()
-            raise
         return cls(name, data.view(dtype), control, held)
 
     @property
