@@ -17,6 +17,7 @@ from processes.strategy import desk as at
 from processes.strategy import engine
 from processes.strategy.desk import INTENTS_PER_TURN_MAX, Desk, desk_of
 from shm.atomics import load_acquire
+from shm.bundle import pack
 from shm.counters import Counters
 from shm.cursors import available, take, try_claim
 from shm.ring import Consumer, In, Out, Producer
@@ -171,6 +172,12 @@ def attach(turn, ends, d, block_words, first, end, now):
     return True
 
 
+@njit(cache=True)
+def try_turn_of(bundle, now):
+    """Call `try_turn` with a bundle of its arguments but the clock."""
+    return try_turn(*bundle.args, now)
+
+
 class StrategyStage:
     """Rings in, one strategy, rings out.
 
@@ -212,7 +219,6 @@ class StrategyStage:
             producers[0].end,
             producers[1].end,
         )
-        self.params = params
         self.block = np.zeros(1, twin.blocks.dtype)
         self.block_words = self.block.view(np.int64)
         intents = np.zeros(INTENTS_PER_TURN_MAX, ORDER_REQUEST)
@@ -223,6 +229,12 @@ class StrategyStage:
             self.block_words[:] = twin.words[twin.flips & 1]
         else:
             engine.reset_desk(self.desk, order_ids.pack(session, strategy_id, 0), strategy_id)
+        self.bundle = pack(
+            (
+                self.turn, self.ends, self.state, params, self.desk, self.block_words,
+                self.first, self.end,
+            )
+        )  # fmt: skip
         self.is_attached = False
 
     def do_work(self, now_ns: int) -> int:
@@ -240,10 +252,7 @@ class StrategyStage:
             )
             values[Counter.ATTACHES] += self.is_attached
             return int(self.is_attached)
-        taken = try_turn(
-            self.turn, self.ends, self.state, self.params, self.desk, self.block_words,
-            self.first, self.end, now_ns,
-        )  # fmt: skip
+        taken = try_turn_of(self.bundle, now_ns)
         if taken == NO_ROOM:
             values[Counter.BACK_PRESSURE] += 1
             return 0
