@@ -27,10 +27,9 @@ from processes.venue.config import VenueConfig
 from processes.venue.errors import VenueError
 from processes.venue.faults import Faults, is_placement
 from processes.venue.rest import Request, Rest
-from processes.venue.streams import Connection
+from processes.venue.streams import OUTBOX_FRAMES_MAX, Connection
 from processes.venue.ws_api import Session, WsApi
 
-OUTBOX_FRAMES_MAX = 20_000
 MESSAGE_BYTES_MAX = 65_536
 HEARTBEAT_S = 180.0  # the venue pings every three minutes
 STEPS_PER_WAKE_MAX = 50
@@ -62,6 +61,10 @@ class OutSocket:
         """Close behind the queued frames."""
         self.close_code = self.close_code or code
         self.ready.set()
+
+    def pending(self) -> int:
+        """Return how many frames wait to be sent."""
+        return len(self.frames)
 
     async def run(self) -> None:
         """Write frames until the socket is closed by either side."""

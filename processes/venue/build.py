@@ -13,6 +13,7 @@ from processes.venue import accounts as ledger
 from processes.venue import matching
 from processes.venue.accounts import new_accounts
 from processes.venue.auth import Key, Keys
+from processes.venue.capture import CaptureMarket
 from processes.venue.config import AccountConfig, FlowConfig, VenueConfig
 from processes.venue.engine import StpMode, new_engine, new_events
 from processes.venue.exchange import ACCOUNT_BASE, Exchange
@@ -43,6 +44,13 @@ def build_exchange(config: VenueConfig, instruments: list[Instrument], now_ms: i
         wallet["taker_fee_e8"] = config.taker_fee_e8
         keys.append(read_key(account_config, account))
     warm_up()
+    if config.capture is not None:
+        capture = CaptureMarket(config.capture, instruments, accounts_max)
+        exchange = Exchange(
+            config, instruments, rules, capture, accounts, Keys(keys), capture, now_ms
+        )
+        capture.attach(exchange)
+        return exchange
     market = EngineMarket(
         new_engine(len(instruments), accounts_max, orders_max=config.order_capacity)
     )

@@ -24,6 +24,7 @@ from processes.venue.limits import Limits, limit_row
 from processes.venue.market import EngineMarket, Row
 from processes.venue.marks import UPDATE_MS, Mark
 from processes.venue.orders import SIDE_TEXT, Fill, Order, order_update, trade_lite
+from processes.venue.recorded_market import RecordedMarket
 from processes.venue.streams import Connection, Hub, SymbolStreams, Texts
 from processes.venue.trading import Trading
 from processes.venue.user_data import UserData
@@ -70,7 +71,7 @@ class Exchange:
         config: VenueConfig,
         instruments: list[Instrument],
         rules: list[Rules],
-        market: EngineMarket,
+        market: EngineMarket | RecordedMarket,
         accounts: Accounts,
         keys: Keys,
         step: Step,

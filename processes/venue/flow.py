@@ -306,6 +306,7 @@ class Flow:
         self.own = np.zeros((len(instruments), capacity), np.int64)
         for index in range(len(instruments)):
             self.send(decide_seed(self.flow, self.symbols, index, self.requests), 0)
+        self.run(1, 0)  # so that every kernel is compiled before the clock runs
 
     def run(self, steps: int, now_ms: int) -> list[Row]:
         """Take some steps and return their events."""

@@ -15,6 +15,7 @@ import msgspec
 from common.instruments import Instrument
 
 STREAMS_MAX = 1_024
+OUTBOX_FRAMES_MAX = 20_000
 REQUESTS_PER_SECOND_MAX = 10
 TEXTS_MAX = 65_536
 AGG_TRADE_MS = 100
@@ -33,6 +34,9 @@ class Socket(Protocol):
 
     def close(self, code: int) -> None:
         """Close the socket when the queued frames are sent."""
+
+    def pending(self) -> int:
+        """Return how many frames wait to be sent."""
 
 
 class Connection:
@@ -147,6 +151,12 @@ class Hub:
                 if not listeners:
                     del self.listeners[stream]
                     self.on_last(stream)
+
+    def pending_max(self) -> int:
+        """Return the length of the longest queue of frames to a listener."""
+        return max(
+            (c.socket.pending() for group in self.listeners.values() for c in group), default=0
+        )
 
     def leave(self, connection: Connection) -> None:
         """Forget a closed connection."""
