@@ -15,6 +15,12 @@ from shm.words import P_CLAIM, P_CURSOR
 def _copy_valid(slots, producer, first, end, copy):
     """Copy [first, end) out of a ring that the producer may overwrite meanwhile.
 
+    Args:
+        slots: int64[capacity, n], read-only: the slots of any ring as words.
+        producer: int64[512], the producer page, read-only.
+        first, end: sequences.
+        copy: int64[end - first, n], changed.
+
     Returns:
         True if no slot of the copy was claimed again before the copy was done.
 
@@ -22,7 +28,9 @@ def _copy_valid(slots, producer, first, end, copy):
     """
     capacity = len(slots)
     for sequence in range(first, end):
-        copy[sequence - first] = slots[sequence & (capacity - 1)]
+        slot = sequence & (capacity - 1)
+        for word in range(slots.shape[1]):
+            copy[sequence - first, word] = slots[slot, word]
     fence_acquire()
     return first >= load_acquire(producer, P_CLAIM) - capacity
 
@@ -57,7 +65,7 @@ class Observer:
         self._producer = self._segment.map_words(OWN_PAGE, writable=False)
         size = self.capacity * int(self._segment.header[Header.RECORD_BYTES])
         data = self._segment.map_bytes(DATA_PAGE * PAGE_BYTES, size, writable=False)
-        self._slots = shaped(data, self.record)
+        self._slots = data.view(np.int64).reshape(self.capacity, -1)
         published = self.published
         oldest = max(
             int(self._segment.header[Header.FIRST_SEQUENCE]),
@@ -88,15 +96,16 @@ class Observer:
         """
         first, published = self.next_sequence, self.published
         end = min(published, first + limit)
-        copy = np.empty((end - first, *self._slots.shape[1:]), self._slots.dtype)
+        copy = np.empty((end - first, self._slots.shape[1]), np.int64)
+        records = shaped(copy.view(np.uint8).reshape(-1), self.record)
         if _copy_valid(self._slots, self._producer, first, end, copy):
             self.next_sequence = end
             self.read_count += end - first
-            return copy, first, 0
+            return records, first, 0
         self.next_sequence = self.published
         lapped = self.next_sequence - first
         self.lapped_count += lapped
-        return copy[:0], self.next_sequence, lapped
+        return records[:0], self.next_sequence, lapped
 
     def close(self) -> None:
         """Leave the ring."""
