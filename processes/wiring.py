@@ -68,7 +68,9 @@ class Plan(NamedTuple):
     tables: tuple[TableSpec, ...]
 
 
-VENUE = ProcessSpec("venue", "processes.venue.app:build", "market", False, is_essential=True)
+VENUE = ProcessSpec(
+    "venue", "processes.supervisor.simulator:build", "market", False, is_essential=True
+)
 PROCESSES = (
     ProcessSpec("feed", "processes.feed.app:build", "market", True),
     ProcessSpec("book", "processes.book.app:build", "order", True),

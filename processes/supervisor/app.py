@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from common import clock
 from common.enums import KillSource, Phase, ProcessState
 from common.errors import BugError, ConfigError, TickringError, UnavailableError
+from processes.inspector.instance import rss_bytes
 from processes.runner import phase_word, run_process
 from processes.supervisor.notify import ServiceManager
 from processes.supervisor.placement import Placement
@@ -28,7 +29,6 @@ from shm.registry import counters_name
 TICK_S = 0.02
 WARM_UP_NS_MAX = 600_000_000_000
 ORPHAN_GRACE_NS = 2_000_000_000
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _PR_SET_CHILD_SUBREAPER = 36
 _FATAL_CODES = {2, ConfigError.exit_code}
 
@@ -443,12 +443,3 @@ class Supervisor:
                     self._set_phase(Phase.EXIT, word)
             if all(m.is_gone for m in essential):
                 self.step = Step.DONE
-
-
-def rss_bytes(pid: int) -> int:
-    """Return the resident memory of a process, 0 if it has gone."""
-    try:
-        with open(f"/proc/{pid}/statm") as file:
-            return int(file.read().split()[1]) * PAGE_BYTES
-    except (OSError, IndexError):
-        return 0

@@ -11,6 +11,8 @@ from msgspec.structs import replace
 
 from common.errors import UnavailableError
 from processes.config import Config, check_key_file
+from processes.runner import Context
+from processes.venue.app import Venue, load_instruments
 from processes.venue.config import AccountConfig, VenueConfig
 
 KEY_BYTES = 32
@@ -62,6 +64,18 @@ def write_secret(path: Path, text: str) -> None:
         os.write(fd, text.encode())
     finally:
         os.close(fd)
+
+
+def build(context: Context) -> Venue:
+    """Build the local venue's service; the entry of its process."""
+    return build_alone(context.config)
+
+
+def build_alone(config: Config) -> Venue:
+    """Build the local venue from a prepared config."""
+    assert config.simulator is not None
+    listed = load_instruments(config.simulator, Path(config.instruments_file))
+    return Venue(config.simulator, listed)
 
 
 def resolve(config: Config) -> Config:

@@ -1,4 +1,4 @@
-"""The supervisor with trivial stages: fork, READY, restart, back-off, orderly stop, its own death."""
+"""The supervisor with trivial stages: fork, READY, restart, back-off, orderly stop, orphans."""
 
 import contextlib
 import json
@@ -17,6 +17,7 @@ from shm import registry
 from shm.counters import CountersReader
 from shm.latch import Latch
 from shm.observer import ring_stats
+
 from support import ROOT, unique_instance, wait_until
 
 SCRIPT = Path(__file__).with_name("fake_stages.py")

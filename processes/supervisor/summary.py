@@ -1,0 +1,149 @@
+"""What a run was: one JSON object made from the segments when all have left, and its verdict."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from processes.inspector.instance import Instance
+from processes.supervisor.app import Managed
+
+SCHEMA = 1
+HOPS = (
+    "recv_to_book", "book_to_strategy", "strategy_to_risk", "risk_to_sent", "sent_to_ack",
+    "recv_to_sent",
+)  # fmt: skip
+HOP_FIELDS = ("count", "p50", "p99", "p99.9", "max")
+_E8 = Decimal(10) ** -8
+
+
+def summarize(
+    instance: Instance, processes: list[Managed], duration_s: float, stop_ns: int
+) -> dict[str, Any]:
+    """Return the summary of a run whose processes have left and whose segments are still there.
+
+    Args:
+        instance: of the run.
+        processes: what the supervisor knows of them.
+        duration_s: from all READY to the stop.
+        stop_ns: when "no new orders" was said; the venue's account must be newer than that.
+    """
+    positions = instance.positions()
+    symbols = [instance.instruments[row["instrument_id"]] for row in positions]
+    held = dict(zip((one.symbol for one in symbols), positions, strict=True))
+    texts = {
+        field: {
+            one.symbol: one.qty_text(row[f"{field}_steps"])
+            for one, row in zip(symbols, positions, strict=True)
+        }
+        for field in ("position", "venue_position")
+    }
+    rings = instance.ring_stats()
+    matched = sum(row["venue_trade_count"] - row["mismatch_count"] for row in positions)
+    mismatched = sum(row["mismatch_count"] for row in positions)
+    fees = sum((row["fee_e8"] * _E8 for row in positions), Decimal(0))
+    return {
+        "schema": SCHEMA,
+        "instance": instance.name,
+        "duration_s": round(duration_s, 3),
+        "processes": [
+            {
+                "name": one.name,
+                "pid": one.last_pid,
+                "core": one.core,
+                "restarts": one.restarts.count,
+                "rss_bytes": one.rss_bytes,
+            }
+            for one in processes
+        ],
+        "rings": [
+            {
+                field: row[field]
+                for field in (
+                    "name",
+                    "offered",
+                    "published",
+                    "consumed",
+                    "dropped",
+                    "lag",
+                    "lag_max",
+                )
+            }
+            for row in rings
+        ],
+        "market_events": instance.counter("feed", "events"),
+        "decode_errors": instance.counter("feed", "decode_errors"),
+        "gaps": instance.counter("book", "gaps"),
+        "orders_sent": instance.counter("risk", "orders_sent"),
+        "acks": instance.counter("risk", "acks"),
+        "fills": instance.counter("risk", "fills"),
+        "rejects": instance.counter("risk", "rejects_risk")
+        + instance.counter("risk", "rejects_venue"),
+        "fills_matched": matched,
+        "fills_mismatched": mismatched,
+        "position": texts["position"],
+        "venue_position": texts["venue_position"],
+        "is_reconciled": bool(positions)
+        and all(row["ts_venue_position_ns"] >= stop_ns for row in held.values()),
+        "pnl": net_pnl(instance, positions),
+        "fees": fees,
+        "hop_latency_ns": {
+            hop: {field: instance.histogram("risk", hop)[field] for field in HOP_FIELDS}
+            for hop in HOPS
+        },
+        "ledger_balanced": is_balanced(rings),
+    }
+
+
+def net_pnl(instance: Instance, positions: list[dict[str, Any]]) -> Decimal:
+    """Return realized PnL and the open position at the mid, less fees and funding, in quote."""
+    best = {row["symbol"]: row for row in instance.best()}
+    total = Decimal(0)
+    for row in positions:
+        instrument = instance.instruments[row["instrument_id"]]
+        scale = Decimal(10) ** -(instrument.price_grid_decimals + instrument.qty_grid_decimals)
+        steps2 = Decimal(row["realized_pnl_steps2"])
+        if row["position_steps"] and best[row["symbol"]]["two_mid_steps"]:
+            mid = Decimal(best[row["symbol"]]["two_mid_steps"]) / 2
+            steps2 += row["position_steps"] * mid - row["cost_steps2"]
+        total += steps2 * scale - (row["fee_e8"] + row["funding_e8"]) * _E8
+    return total.quantize(_E8)
+
+
+def is_balanced(rings: list[dict[str, Any]]) -> bool:
+    """Return True if every ring's ledger does: offered = published + dropped, and what was read."""
+    return all(
+        row["offered"] == row["published"] + row["dropped"]
+        and row["published"] == row["consumed"] + row["lag"]
+        for row in rings
+    )
+
+
+def verdict(summary: dict[str, Any]) -> list[str]:
+    """Return what is wrong with a run, each as one sentence; empty if nothing is."""
+    wrong = []
+    if not summary["ledger_balanced"]:
+        wrong.append("ledger: a ring's sums differ, expected offered = published + dropped")
+    if summary["position"] != summary["venue_position"]:
+        wrong.append(
+            f"positions: ours are {summary['position']}, expected the venue's"
+            f" {summary['venue_position']}"
+        )
+    if not summary["is_reconciled"]:
+        wrong.append("reconcile: no answer of the venue's account after the last order")
+    if summary["fills_mismatched"]:
+        wrong.append(
+            f"fills: {summary['fills_mismatched']} differ from the venue's trades, expected 0"
+        )
+    return wrong
+
+
+def write_summary(path: Path, summary: dict[str, Any]) -> None:
+    """Write the summary as JSON; amounts are exact numbers."""
+    path.write_bytes(msgspec.json.format(encode(summary)) + b"\n")
+
+
+def encode(value: Any) -> bytes:
+    """Return JSON with Decimals as plain numbers."""
+    return msgspec.json.Encoder(decimal_format="number").encode(value)
