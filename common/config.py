@@ -1,7 +1,7 @@
 """Typed TOML config: unknown keys, missing limits and wrong types are errors with a path."""
 
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, dataclass_transform
 
 import msgspec
 
@@ -11,6 +11,7 @@ T = TypeVar("T")
 FILE_BYTES_MAX = 1_000_000
 
 
+@dataclass_transform(frozen_default=True, kw_only_default=True)  # what subclasses inherit
 class Base(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Frozen: read once. Unknown fields are errors: a misspelt limit must not be ignored."""
 

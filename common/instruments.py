@@ -17,7 +17,7 @@ _SYMBOL = re.compile(r"[A-Z0-9_]{1,24}")
 _UNLIMITED = 10**15
 
 
-class InstrumentFacts(Base, frozen=True):
+class InstrumentFacts(Base):
     """What the venue publishes about one symbol, as decimal text.
 
     Attributes:

@@ -3,7 +3,7 @@
 from common.config import Base
 
 
-class StrategyConfig(Base, frozen=True):
+class StrategyConfig(Base):
     """Which strategy runs, with which parameters.
 
     Attributes:

@@ -6,7 +6,7 @@ flip nothing happened, killed after it the next process only repeats the publish
 """
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -275,5 +275,6 @@ class StrategyStage:
 
     def close(self) -> None:
         """Leave the rings; the state block stays for the next process."""
-        for end in (*self.consumers, *self.producers, self.twin):
+        ends: list[Any] = [*self.consumers, *self.producers, self.twin]
+        for end in ends:
             end.close()
