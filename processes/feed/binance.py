@@ -42,33 +42,35 @@ from processes.feed.binance_events import (
     write_trade,
 )
 from processes.feed.decoded import (
+    ASKS,
     BIDS,
     BYTES_MAX,
-    DATA,
-    DATA_NONE,
-    DATA_OBJECT,
-    DATA_OTHER,
-    DATA_TWICE,
+    DATA_COUNT,
     EVENT,
     F_PU,
+    FAULT,
     GAP_NEEDED,
-    HAS_DATA_KEY,
+    HAS_DATA,
     INSTRUMENT,
+    KEY_DATA,
     KEY_FIRST,
     KEY_LAST,
+    KEY_OTHER,
+    KEY_STREAM,
     KIND,
     LEVELS,
     LEVELS_MAX,
+    MESSAGE_DEPTH,
+    MESSAGE_FIRST,
+    PASS,
     REFUSED,
     ROW,
+    STREAM_COUNT,
     STREAM_END,
     STREAM_FIRST,
-    STREAM_TWICE,
-    STREAM_TYPE,
     T_ARRAY,
     T_FALSE,
     T_INT,
-    T_LEVELS,
     T_LONG,
     T_MINUS,
     T_NULL,
@@ -76,14 +78,15 @@ from processes.feed.decoded import (
     T_REAL,
     T_STRING,
     T_TRUE,
-    TS_RECV,
+    TS_EVENT,
     Decoded,
+    begin_frame,
+    begin_message,
+    begin_pass,
     check_field,
     first_of,
-    forget_fields,
     has_field,
     put_field,
-    type_of,
 )
 from processes.feed.json_scan import (
     BACKSLASH,
@@ -96,13 +99,12 @@ from processes.feed.json_scan import (
     MINUS,
     POINT,
     QUOTE,
+    SPACE,
     TEXT_SLACK,
     ZERO,
     find_quote,
     load_byte,
-    load_prefix,
     load_word,
-    skip_literal,
     skip_number,
     skip_space,
     skip_value,
@@ -116,16 +118,17 @@ from processes.feed.symbols import (
     find_stream_symbol,
 )
 
-_LEVELS_KIND = int(MarketKind.LEVELS)
+_LEVELS_KIND = np.int64(MarketKind.LEVELS)
+_NONE, _ONE, _TWO = (np.int64(n) for n in range(3))
 _SALVAGE_BYTES_MAX = 4096
-_BYTES_2, _BYTES_3, _BYTES_6 = (1 << 16) - 1, (1 << 24) - 1, (1 << 48) - 1
-_STREAM_KEY, _DATA_KEY, _DATA_NAME = word_of(b'"stream"'), word_of(b'"data"'), word_of(b"data")
+_BYTE, _BYTES_2, _BYTES_3, _BYTES_6 = (1 << 8) - 1, (1 << 16) - 1, (1 << 24) - 1, (1 << 48) - 1
+_STREAM_KEY, _DATA_KEY = word_of(b'"stream"'), word_of(b'"data"')
 _PU_KEY = word_of(b'pu"')
 _LEVEL_OPEN, _LEVEL_NEXT, _LEVEL_CLOSE = word_of(b'["'), word_of(b'","'), word_of(b'"]')
 _LETTER_E, _LETTER_T, _LETTER_F = 101, 116, 102
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _take_level_slowly(text, pos, end, price_decimals, qty_decimals):
     """Read one [price, quantity] with spaces anywhere, or say what is wrong with it.
 
@@ -155,7 +158,7 @@ def _take_level_slowly(text, pos, end, price_decimals, qty_decimals):
     return pos + 1, price, qty
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _take_level(text, pos, end, price_decimals, qty_decimals):
     """Read one [price, quantity] at `pos`; as `_take_level_slowly`, which it falls back on."""
     if (load_word(text, pos) & _BYTES_2) == _LEVEL_OPEN:
@@ -167,7 +170,7 @@ def _take_level(text, pos, end, price_decimals, qty_decimals):
     return _take_level_slowly(text, pos, end, price_decimals, qty_decimals)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _take_levels(text, pos, end, symbols, words, slot_mask, sequence, room, state):
     """Read the array of levels at `pos` into LEVELS slots, behind those already taken.
 
@@ -195,9 +198,9 @@ def _take_levels(text, pos, end, symbols, words, slot_mask, sequence, room, stat
             if slot >= room:
                 return np.int64(Decoded.NO_ROOM)
             place = (sequence + slot) & slot_mask
-            write_head(words, place, _LEVELS_KIND, 0, state)
-        words[place, word] = price
-        words[place, word + 1] = qty
+            write_head(words, place, _LEVELS_KIND, _NONE, state)
+        words[np.uintp(place), np.uintp(word)] = price
+        words[np.uintp(place), np.uintp(word + 1)] = qty
         level += 1
         word += 2
         if word == LEVEL_WORD + 2 * LEVELS_PER_SLOT:
@@ -218,300 +221,287 @@ def _take_levels(text, pos, end, symbols, words, slot_mask, sequence, room, stat
     return np.int64(Decoded.SYNTAX)
 
 
-@njit(cache=True)
-def _take_side(text, pos, end, field, symbols, words, slot_mask, sequence, room, state):
-    """Read the level array of "b" or "a" at `pos` at once, if all it needs is known by now.
+@njit(cache=True, _nrt=False)
+def _wants_levels(text, code, symbols, state):
+    """Return True if the array of key `code` is the side to read now: bids first, then asks.
+
+    A side that comes too early (before "e" or "s", or asks before bids) waits for another pass.
+    """
+    if state[FAULT] < 0:
+        return False
+    if code == F_A:
+        return state[BIDS] >= 0 and state[ASKS] < 0
+    if code != F_B or state[BIDS] >= 0:
+        return False
+    if state[EVENT] == 0 and resolve_event(text, state) == DEPTH:
+        resolve_symbol(text, symbols, state)
+    return state[EVENT] == DEPTH and state[ROW] > 0
+
+
+@njit(cache=True, _nrt=False)
+def _count_side(state, code, status):
+    """Remember what `_take_levels` said of one side."""
+    if status < 0:
+        state[FAULT] = status
+    elif code == F_B:
+        state[BIDS] = state[LEVELS]
+    else:
+        state[ASKS] = state[LEVELS] - state[BIDS]
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def _take_key(text, pos, end):
+    """Read `"key" :` at `pos`.
 
     Returns:
-        Position behind it; -1 if it has to wait (nothing remembered of it); NO_ROOM.
+        (code, position of the value) or (code, status). The code of a key that may be read is its
+        field, KEY_STREAM or KEY_DATA; of any other KEY_OTHER.
     """
-    if field == F_B:
-        if state[BIDS] >= 0 or has_field(state, F_A):
-            return -1
-        if resolve_event(text, state) != DEPTH or resolve_symbol(text, symbols, state) < 0:
-            return -1
-    elif field != F_A or state[BIDS] < 0 or has_field(state, F_A):
-        return -1
-    after = _take_levels(text, pos, end, symbols, words, slot_mask, sequence, room, state)
-    if after == Decoded.NO_ROOM:
-        return after
-    if after < 0:  # checked as JSON first; then its fault is found again and told
-        return -1
-    if field == F_B:
-        state[BIDS] = state[LEVELS]
-    put_field(state, field, T_LEVELS, pos, after)
-    return after
+    word = load_word(text, pos)
+    key = (word >> 8) & _BYTE
+    if (word >> 16) & _BYTE == QUOTE and KEY_FIRST <= key <= KEY_LAST and key != BACKSLASH:
+        code = key - KEY_FIRST + 1
+        pos += 3
+    elif (word >> 8) & _BYTES_3 == _PU_KEY:
+        code = F_PU
+        pos += 4
+    elif word == _STREAM_KEY:
+        code = KEY_STREAM
+        pos += 8
+    elif word & _BYTES_6 == _DATA_KEY:
+        code = KEY_DATA
+        pos += 6
+    else:
+        code = KEY_OTHER
+        pos = find_quote(text, pos + 1, end)
+        if pos < 0:
+            return code, pos
+        pos += 1
+    if load_byte(text, pos) != COLON:
+        pos = skip_space(text, pos, end)
+    if pos >= end or load_byte(text, pos) != COLON:
+        return code, np.int64(Decoded.SYNTAX)
+    pos += 1
+    if load_byte(text, pos) <= SPACE:
+        pos = skip_space(text, pos, end)
+    return code, pos if pos < end else np.int64(Decoded.SYNTAX)
 
 
-@njit(cache=True)
-def _take_number(text, pos, end, field, state):
-    """Remember the number at `pos` as the value of `field`; return the position behind it."""
-    if load_byte(text, pos) == MINUS:
-        after = skip_number(text, pos, end)
-        put_field(state, field, T_MINUS, pos, after)
-        return after
+@njit(cache=True, _nrt=False)
+def _take_number(text, pos, end, code, state):
+    """Remember the number at `pos` as the value of a field; return the position behind it."""
     number, after = take_digits(text, pos)
-    kind = T_INT
     byte = load_byte(text, after)
-    if number < 0 or byte == POINT or (byte | 32) == _LETTER_E:
-        kind = T_LONG if number < 0 else T_REAL
-        number = pos
-        after = skip_number(text, pos, end)
-    elif load_byte(text, pos) == ZERO and after > pos + 1:
-        return np.int64(Decoded.SYNTAX)
-    put_field(state, field, kind, number, after)
+    if number >= 0 and after > pos and byte != POINT and byte | 32 != _LETTER_E:
+        put_field(state, code, T_INT, number, after)
+        if load_byte(text, pos) == ZERO and after > pos + 1:
+            return np.int64(Decoded.SYNTAX)
+        return after
+    kind = T_REAL
+    if number < 0:
+        kind = T_LONG
+    elif after == pos:
+        kind = T_MINUS
+    after = skip_number(text, pos, end)
+    put_field(state, code, kind, pos, after)
     return after
 
 
-@njit(cache=True)
-def _take_value(text, pos, end, depth, field, symbols, words, slot_mask, sequence, room, state):
-    """Remember the value at `pos` of a key that may be read; return the position behind it."""
+@njit(cache=True, _nrt=False)
+def _take_other(text, pos, end, depth, code, state):
+    """Remember where the array, object or literal at `pos` is; return the position behind it."""
+    byte = load_byte(text, pos)
+    after = skip_value(text, pos, end, depth)
+    kind = T_NULL
+    if byte == BRACKET:
+        kind = T_ARRAY
+    elif byte == BRACE:
+        kind = T_OBJECT
+    elif byte == _LETTER_T:
+        kind = T_TRUE
+    elif byte == _LETTER_F:
+        kind = T_FALSE
+    if code >= 0:
+        put_field(state, code, kind, pos, after)
+    return after
+
+
+@njit(cache=True, _nrt=False)
+def _take_envelope(text, pos, end, code, state):
+    """Remember the value of "stream", or count a "data" that is no object; pass over the rest."""
+    if code == KEY_DATA:
+        state[DATA_COUNT] += 1
+    elif code == KEY_STREAM:
+        state[STREAM_COUNT] += 1
+        state[STREAM_FIRST] = -1
+        if load_byte(text, pos) == QUOTE:
+            after = find_quote(text, pos + 1, end)
+            if after < 0:
+                return after
+            state[STREAM_FIRST] = pos + 1
+            state[STREAM_END] = after
+            return after + 1
+    return skip_value(text, pos, end, _ONE)
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def _take_value(
+    text, pos, end, depth, code, symbols, words, slot_mask, sequence, room, state
+):  # fmt: skip
+    """Take in the value at `pos` of a member of the message; return the position behind it."""
     byte = load_byte(text, pos)
     if byte == QUOTE:
         after = find_quote(text, pos + 1, end)
-        put_field(state, field, T_STRING, pos + 1, after)
+        if code >= 0:
+            put_field(state, code, T_STRING, pos + 1, after)
         return after + 1 if after >= 0 else after
-    if 48 <= byte <= 57 or byte == MINUS:
-        return _take_number(text, pos, end, field, state)
-    if byte == BRACKET:
-        after = _take_side(text, pos, end, field, symbols, words, slot_mask, sequence, room, state)
-        if after == -1:
-            after = skip_value(text, pos, end, depth)
-            put_field(state, field, T_ARRAY, pos, after)
-        return after
-    if byte == BRACE:
-        after = skip_value(text, pos, end, depth)
-        put_field(state, field, T_OBJECT, pos, after)
-        return after
-    after = skip_literal(text, pos, end)
-    kind = T_TRUE if byte == _LETTER_T else T_FALSE if byte == _LETTER_F else T_NULL
-    put_field(state, field, kind, pos, after)
-    return after
+    if (48 <= byte <= 57 or byte == MINUS) and code >= 0:
+        return _take_number(text, pos, end, code, state)
+    if byte == BRACKET and _wants_levels(text, code, symbols, state):
+        after = _take_levels(text, pos, end, symbols, words, slot_mask, sequence, room, state)
+        _count_side(state, code, after)
+        if after >= 0:
+            put_field(state, code, T_ARRAY, pos, after)
+            return after
+    return _take_other(text, pos, end, depth, code, state)
 
 
-@njit(cache=True)
-def _scan_message(text, pos, end, depth, symbols, words, slot_mask, sequence, room, state):
-    """Take in the members of the event object whose brace is at `pos`.
+@njit(cache=True, _nrt=False)
+def _scan_object(
+    text, pos, end, depth, is_frame, symbols, words, slot_mask, sequence, room, state
+):  # fmt: skip
+    """Take in the members of the object whose brace is at `pos`.
 
     Args:
-        depth: containers open inside it, itself included.
+        depth: containers open inside the object, itself included.
+        is_frame: True: the members of its "data" object, if it has one, replace its own.
 
     Returns:
         Position behind its closing brace, or a status.
     """
-    forget_fields(state)
-    pos = skip_space(text, pos + 1, end)
-    if pos < end and load_byte(text, pos) == BRACE_END:
-        return pos + 1
-    while pos < end:
-        if load_byte(text, pos) != QUOTE:
-            break
-        key = load_byte(text, pos + 1)
-        field = -1
-        if load_byte(text, pos + 2) == QUOTE and KEY_FIRST <= key <= KEY_LAST and key != BACKSLASH:
-            field = key - KEY_FIRST + 1
-            pos += 3
-        elif (load_word(text, pos + 1) & _BYTES_3) == _PU_KEY:
-            field = F_PU
-            pos += 4
-        else:
-            name = pos + 1
-            pos = find_quote(text, name, end)
+    outside = depth - 1
+    is_first = True
+    pos += 1
+    while True:
+        if load_byte(text, pos) <= SPACE:
+            pos = skip_space(text, pos, end)
+        if pos >= end:
+            return np.int64(Decoded.SYNTAX)
+        if load_byte(text, pos) == QUOTE:
+            code, pos = _take_key(text, pos, end)
             if pos < 0:
                 return pos
-            if pos - name == 4 and load_prefix(text, name, 4) == _DATA_NAME:
-                state[HAS_DATA_KEY] = 1
-            pos += 1
-        if load_byte(text, pos) != COLON:
-            pos = skip_space(text, pos, end)
-            if load_byte(text, pos) != COLON:
-                break
-        pos = skip_space(text, pos + 1, end)
-        if pos >= end:
-            break
-        if field >= 0:
-            pos = _take_value(
-                text, pos, end, depth, field, symbols, words, slot_mask, sequence, room, state
-            )
-        else:
-            pos = skip_value(text, pos, end, depth)
-        if pos < 0:
-            return pos
-        if load_byte(text, pos) != COMMA:
-            pos = skip_space(text, pos, end)
-            if pos < end and load_byte(text, pos) == BRACE_END:
-                return pos + 1
-            if pos >= end or load_byte(text, pos) != COMMA:
-                break
-        pos = skip_space(text, pos + 1, end)
-    return np.int64(Decoded.SYNTAX)
-
-
-@njit(cache=True)
-def _scan_envelope(text, pos, end, symbols, words, slot_mask, sequence, room, state):
-    """Take in `{"stream":..,"data":{..}}` whose brace is at `pos`, other members passed over.
-
-    Returns:
-        Position behind its closing brace, or a status. DATA and STREAM_ say what was there.
-    """
-    pos = skip_space(text, pos + 1, end)
-    while pos < end:
-        if load_byte(text, pos) != QUOTE:
-            break
-        is_stream = is_data = False
-        if load_word(text, pos) == _STREAM_KEY:
-            is_stream = True
-            pos += 8
-        elif (load_word(text, pos) & _BYTES_6) == _DATA_KEY:
-            is_data = True
-            pos += 6
-        else:
-            pos = find_quote(text, pos + 1, end) + 1
-            if pos <= 0:
-                return pos - 1
-        pos = skip_space(text, pos, end)
-        if pos >= end or load_byte(text, pos) != COLON:
-            break
-        pos = skip_space(text, pos + 1, end)
-        if pos >= end:
-            break
-        if is_data:
-            is_object = load_byte(text, pos) == BRACE
-            kind = DATA_OBJECT if is_object else DATA_OTHER
-            state[DATA] = kind if state[DATA] == DATA_NONE else DATA_TWICE
-            if is_object:
-                pos = _scan_message(
-                    text, pos, end, 2, symbols, words, slot_mask, sequence, room, state
-                )
+            if is_frame and (code >= KEY_STREAM or state[HAS_DATA] != 0):
+                if code == KEY_DATA and load_byte(text, pos) == BRACE and state[DATA_COUNT] == 0:
+                    state[DATA_COUNT] = state[HAS_DATA] = 1
+                    begin_message(state, pos, _TWO)
+                    is_frame = False
+                    depth += 1
+                    is_first = True
+                    pos += 1
+                    continue
+                pos = _take_envelope(text, pos, end, code, state)
             else:
-                pos = skip_value(text, pos, end, 1)
-        elif is_stream:
-            pos = _take_stream(text, pos, end, state)
-        else:
-            pos = skip_value(text, pos, end, 1)
-        if pos < 0:
-            return pos
-        pos = skip_space(text, pos, end)
-        if pos >= end:
-            break
-        if load_byte(text, pos) == BRACE_END:
-            return pos + 1
-        if load_byte(text, pos) != COMMA:
-            break
-        pos = skip_space(text, pos + 1, end)
-    return np.int64(Decoded.SYNTAX)
+                if code >= KEY_STREAM:
+                    code = KEY_OTHER
+                pos = _take_value(
+                    text, pos, end, depth, code, symbols, words, slot_mask, sequence, room, state
+                )
+            if pos < 0:
+                return pos
+        elif not is_first or load_byte(text, pos) != BRACE_END:
+            return np.int64(Decoded.SYNTAX)
+        is_first = False
+        while True:
+            if load_byte(text, pos) <= SPACE:
+                pos = skip_space(text, pos, end)
+            if pos >= end:
+                return np.int64(Decoded.SYNTAX)
+            byte = load_byte(text, pos)
+            pos += 1
+            if byte == COMMA:
+                break
+            if byte != BRACE_END:
+                return np.int64(Decoded.SYNTAX)
+            depth -= 1
+            if depth == outside:
+                return pos
+            is_frame = True
 
 
-@njit(cache=True)
-def _take_stream(text, pos, end, state):
-    """Remember the value of "stream" at `pos`; return the position behind it, or a status."""
-    if state[STREAM_FIRST] >= 0 or state[STREAM_TYPE] != 0:
-        state[STREAM_TWICE] = 1
-    if load_byte(text, pos) != QUOTE:
-        state[STREAM_TYPE] = 1
-        return skip_value(text, pos, end, 1)
-    after = find_quote(text, pos + 1, end)
-    if after < 0:
-        return after
-    state[STREAM_FIRST] = pos + 1
-    state[STREAM_END] = after
-    return after + 1
-
-
-@njit(cache=True)
-def _scan_frame(text, first, end, symbols, words, slot_mask, sequence, room, state):
-    """Take in a whole frame, bare or combined; return 0 or a status."""
-    brace = skip_space(text, first, end)
-    if brace >= end:
-        return np.int64(Decoded.SYNTAX)
-    if load_byte(text, brace) != BRACE:
-        after = skip_value(text, brace, end, 0)
-        if after >= 0 and skip_space(text, after, end) == end:
-            return np.int64(Decoded.TYPE)
-        return min(after, np.int64(Decoded.SYNTAX)) if after < 0 else np.int64(Decoded.SYNTAX)
-    key = skip_space(text, brace + 1, end)
-    word = load_word(text, key)
-    is_bare = word != _STREAM_KEY and (word & _BYTES_6) != _DATA_KEY
-    if is_bare:
-        after = _scan_message(text, brace, end, 1, symbols, words, slot_mask, sequence, room, state)
-        is_bare = after < 0 or state[HAS_DATA_KEY] == 0
-    if not is_bare:
-        forget_fields(state)
-        after = _scan_envelope(text, brace, end, symbols, words, slot_mask, sequence, room, state)
-        if after >= 0 and state[DATA] == DATA_NONE:  # only "stream": a bare event after all
-            state[STREAM_FIRST] = -1
-            state[STREAM_TWICE] = state[STREAM_TYPE] = 0
-            after = _scan_message(
-                text, brace, end, 1, symbols, words, slot_mask, sequence, room, state
-            )
-    if after < 0:
-        return after
-    return 0 if skip_space(text, after, end) == end else np.int64(Decoded.SYNTAX)
-
-
-@njit(cache=True)
-def _take_depth(text, end, symbols, words, slot_mask, sequence, room, state):
-    """Write the depth event that was scanned: the arrays that had to wait, then the header."""
-    for field in (F_B, F_A):
-        status = check_field(state, field, T_LEVELS)
-        if status == Decoded.TYPE and type_of(state, field) == T_ARRAY:
-            status = _take_levels(
-                text, first_of(state, field), end,
-                symbols, words, slot_mask, sequence, room, state,
-            )  # fmt: skip
-        if status < 0:
-            return status
-        if field == F_B:
-            state[BIDS] = state[LEVELS] if type_of(state, F_B) == T_ARRAY else state[BIDS]
-    return write_depth(words, sequence & slot_mask, state)
-
-
-@njit(cache=True)
-def _take_liquidation(text, end, symbols, words, slot_mask, sequence, room, state):
-    """Write the liquidation that was scanned; its facts are in the object "o"."""
-    event_ns = event_time_of(state)
-    status = check_field(state, F_O, T_OBJECT)
-    if status < 0:
-        return status
-    _scan_message(
-        text, first_of(state, F_O), end, 3, symbols, words, slot_mask, sequence, room, state
-    )
-    state[EVENT] = LIQUIDATION
-    status = resolve_symbol(text, symbols, state)
-    if status >= 0:
-        status = event_ns
-    if status < 0:
-        return status
-    return write_liquidation(text, words, sequence & slot_mask, symbols, state, event_ns)
-
-
-@njit(cache=True)
-def _take_event(text, end, symbols, words, slot_mask, sequence, room, state):
-    """Write the event whose fields were scanned; return slots written or a status."""
-    if state[STREAM_TWICE] != 0 or state[DATA] == DATA_TWICE:
+@njit(cache=True, _nrt=False)
+def _check_envelope(state):
+    """Return 0 if what is around the message is in order, or a status."""
+    if state[DATA_COUNT] == 0:
+        # A bare object without "e" answers a request or is a snapshot; no event either way.
+        return 0 if has_field(state, F_E) else np.int64(Decoded.EVENT_UNKNOWN)
+    if state[DATA_COUNT] > 1 or state[STREAM_COUNT] > 1:
         return np.int64(Decoded.KEY_TWICE)
-    if state[STREAM_TYPE] != 0 or state[DATA] == DATA_OTHER:
+    if state[HAS_DATA] == 0 or (state[STREAM_COUNT] == 1 and state[STREAM_FIRST] < 0):
         return np.int64(Decoded.TYPE)
-    if state[DATA] == DATA_NONE and not has_field(state, F_E):
-        return np.int64(Decoded.EVENT_UNKNOWN)  # an answer to a request of ours, not an event
-    event = resolve_event(text, state)
-    if event < 0:
-        return event
-    if event == DEPTH and state[STREAM_FIRST] >= 0:
+    return 0
+
+
+@njit(cache=True, _nrt=False)
+def _resolve(text, symbols, state):
+    """Remember the event and the instrument; return 0 or a status."""
+    status = _check_envelope(state)
+    if status < 0:
+        return status
+    status = resolve_event(text, state)
+    if status < 0:
+        return status
+    if status == DEPTH and state[DATA_COUNT] != 0 and state[STREAM_FIRST] >= 0:
         if is_partial_stream(text, state[STREAM_FIRST], state[STREAM_END]):
             return np.int64(Decoded.EVENT_UNKNOWN)
-    if room < 1:
-        return np.int64(Decoded.NO_ROOM)
-    if event == LIQUIDATION:
-        return _take_liquidation(text, end, symbols, words, slot_mask, sequence, room, state)
-    row = resolve_symbol(text, symbols, state)
-    if row < 0:
-        return row
-    place = sequence & slot_mask
+    if status == LIQUIDATION:
+        return check_field(state, F_O, T_OBJECT)
+    return min(resolve_symbol(text, symbols, state), _NONE)
+
+
+@njit(cache=True, _nrt=False)
+def _take_depth(words, place, state):
+    """Write a depth event, or ask for another pass (0) if a side of it came too early."""
+    status = min(check_field(state, F_B, T_ARRAY), check_field(state, F_A, T_ARRAY))
+    if status == 0:
+        status = state[FAULT]
+    if status < 0:
+        return status
+    if state[ASKS] < 0:
+        begin_pass(state, state[MESSAGE_FIRST], state[MESSAGE_DEPTH])
+        return 0
+    return write_depth(words, place, state)
+
+
+@njit(cache=True, _nrt=False)
+def _take_liquidation(text, words, place, symbols, state):
+    """Write a liquidation, or ask for a pass (0) over the object "o" that holds its facts."""
+    if state[PASS] == 0:
+        state[TS_EVENT] = event_time_of(state)
+        if state[TS_EVENT] < 0:
+            return state[TS_EVENT]
+        begin_pass(state, first_of(state, F_O), state[MESSAGE_DEPTH] + 1)
+        return 0
+    status = resolve_symbol(text, symbols, state)
+    if status < 0:
+        return status
+    return write_liquidation(text, words, place, symbols, state, state[TS_EVENT])
+
+
+@njit(cache=True, _nrt=False)
+def _take_event(text, words, place, symbols, state):
+    """Write the event that was scanned; return slots written, 0 to scan once more, a status."""
+    if state[PASS] == 0:
+        status = _resolve(text, symbols, state)
+        if status < 0:
+            return status
+    event = state[EVENT]
     if event == DEPTH:
-        return _take_depth(text, end, symbols, words, slot_mask, sequence, room, state)
+        return _take_depth(words, place, state)
     if event == BBO:
         return write_bbo(text, words, place, symbols, state)
+    if event == LIQUIDATION:
+        return _take_liquidation(text, words, place, symbols, state)
     if event == MARK:
         return write_mark(text, words, place, state)
     if event == TRADE:
@@ -521,27 +511,54 @@ def _take_event(text, end, symbols, words, slot_mask, sequence, room, state):
     return write_trade(text, words, place, symbols, state)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _find_loss(text, symbols, state):
     """Set GAP_NEEDED and INSTRUMENT for a refused frame: was it depth, may it have been, whose?"""
-    event = np.int64(0)
-    if has_field(state, F_E):
+    event = state[EVENT]
+    if event == 0 and has_field(state, F_E):
         event = resolve_event(text, state)
-    state[INSTRUMENT] = -1
-    row = -2
-    if has_field(state, F_S):
+    row = np.int64(Decoded.KEY_MISSING)
+    if event != LIQUIDATION and has_field(state, F_S):
         row = resolve_symbol(text, symbols, state)
     if state[STREAM_FIRST] >= 0:
-        if event == 0:
+        if event == 0 or event <= REFUSED:
             event = event_of_stream(text, state[STREAM_FIRST], state[STREAM_END])
-        if row == -2 or row <= REFUSED:
+        if row <= REFUSED:
             row = find_stream_symbol(symbols, text, state[STREAM_FIRST], state[STREAM_END])
-            state[INSTRUMENT] = symbols[row, ROW_INSTRUMENT] if row >= 0 else -1
-    if event == DEPTH or event == 0 or event <= REFUSED:
-        state[GAP_NEEDED] = np.int64(row != Decoded.SYMBOL_UNKNOWN)
+    state[INSTRUMENT] = symbols[row, ROW_INSTRUMENT] if row > 0 else -1
+    may_be_depth = event == DEPTH or event == 0 or event <= REFUSED
+    if may_be_depth and (row > 0 or row <= REFUSED):
+        state[GAP_NEEDED] = 1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
+def _decode(text, first, end, symbols, words, slot_mask, sequence, room, state):
+    """As `decode_frame`, but what is lost is not looked for."""
+    pos = skip_space(text, first, end)
+    begin_message(state, pos, _ONE)
+    if pos >= end or load_byte(text, pos) != BRACE:
+        after = skip_value(text, pos, end, _NONE)
+        if after >= 0:
+            is_json = skip_space(text, after, end) == end
+            after = np.int64(Decoded.TYPE) if is_json else np.int64(Decoded.SYNTAX)
+        return after
+    status = np.int64(0)
+    while status == 0:
+        after = _scan_object(
+            text, state[MESSAGE_FIRST], end, state[MESSAGE_DEPTH], state[PASS] == 0,
+            symbols, words, slot_mask, sequence, room, state,
+        )  # fmt: skip
+        if after < 0:
+            return after
+        if state[PASS] == 0 and skip_space(text, after, end) != end:
+            return np.int64(Decoded.SYNTAX)
+        if room < 1:
+            return np.int64(Decoded.NO_ROOM)
+        status = _take_event(text, words, sequence & slot_mask, symbols, state)
+    return status
+
+
+@njit(cache=True, _nrt=False)
 def decode_frame(
     text, first, end, symbols, words, slot_mask, sequence, room, ts_recv_ns, state
 ):  # fmt: skip
@@ -566,22 +583,13 @@ def decode_frame(
         above REFUSED the frame was in order, from REFUSED down it was bad.
     """
     assert 0 <= first <= end and end + TEXT_SLACK <= text.shape[0]
-    state[INSTRUMENT] = -1
-    state[KIND] = state[GAP_NEEDED] = 0
-    state[STREAM_FIRST] = -1
-    state[STREAM_TWICE] = state[STREAM_TYPE] = state[HAS_DATA_KEY] = 0
-    state[DATA] = DATA_NONE
-    state[TS_RECV] = ts_recv_ns
-    if end - first > state[BYTES_MAX]:
-        _scan_frame(
-            text, first, first + _SALVAGE_BYTES_MAX,
-            symbols, words, slot_mask, sequence, 0, state,
-        )  # fmt: skip
-        _find_loss(text, symbols, state)
-        return np.int64(Decoded.OVERSIZE)
-    status = _scan_frame(text, first, end, symbols, words, slot_mask, sequence, room, state)
-    if status == 0:
-        status = _take_event(text, end, symbols, words, slot_mask, sequence, room, state)
+    begin_frame(state, ts_recv_ns)
+    is_oversize = end - first > state[BYTES_MAX]
+    if is_oversize:  # looked at only for what it may have been
+        end = first + min(state[BYTES_MAX], _SALVAGE_BYTES_MAX)
+    status = _decode(text, first, end, symbols, words, slot_mask, sequence, room, state)
+    if is_oversize:
+        status = np.int64(Decoded.OVERSIZE)
     if status > 0:
         state[KIND] = state[EVENT]
     elif status <= REFUSED or status == Decoded.NO_ROOM:

@@ -9,6 +9,7 @@ from numba import njit
 from common.enums import MarketKind, Side
 from common.records import SLOT_WORDS
 from processes.feed.decoded import (
+    ASKS,
     BIDS,
     EVENT,
     F_PU,
@@ -40,13 +41,15 @@ from processes.feed.symbols import (
     find_symbol,
 )
 
-DEPTH, BBO, TRADE = int(MarketKind.DIFF_BEGIN), int(MarketKind.BBO), int(MarketKind.TRADE)
-AGG_TRADE, MARK = int(MarketKind.AGG_TRADE), int(MarketKind.MARK)
-LIQUIDATION = int(MarketKind.LIQUIDATION)
+DEPTH, BBO, MARK = (np.int64(k) for k in (MarketKind.DIFF_BEGIN, MarketKind.BBO, MarketKind.MARK))
+TRADE, AGG_TRADE = np.int64(MarketKind.TRADE), np.int64(MarketKind.AGG_TRADE)
+LIQUIDATION = np.int64(MarketKind.LIQUIDATION)
 
 _TIME_MS_MAX = 9_223_372_036_854
 _NS_PER_MS = 1_000_000
-_E8_DECIMALS = 8
+_E8_DECIMALS = np.int64(8)
+_ONE = np.int64(1)
+_FIVE = np.int64(5)
 _INT32_MAX = (1 << 31) - 1
 _BYTE = 255
 _AT = ord("@")
@@ -73,7 +76,7 @@ _X_MARKET, _S_BUY, _S_SELL = word_of(b"MARKET"), word_of(b"BUY"), word_of(b"SELL
 _N_DEPTH, _N_RPI_DEPTH = word_of(b"depth"), word_of(b"rpiDepth")
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def event_of(text, first, end):
     """Return the MarketKind that the event name text[first:end] makes, or a Decoded status."""
     length = end - first
@@ -96,7 +99,7 @@ def event_of(text, first, end):
     return np.int64(Decoded.EVENT_UNKNOWN)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def stream_part(text, first, end):
     """Return where a stream's name begins, behind its symbol and @; `end` if there is no @."""
     while first < end:
@@ -106,16 +109,16 @@ def stream_part(text, first, end):
     return end
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def is_partial_stream(text, first, end):
     """Return True for depth<5|10|20> and rpiDepth: named depthUpdate, but not one book's diffs."""
     part = stream_part(text, first, end)
-    if end - part > 5 and load_prefix(text, part, 5) == _N_DEPTH:
+    if end - part > 5 and load_prefix(text, part, _FIVE) == _N_DEPTH:
         return 48 <= text[np.uintp(part + 5)] <= 57
     return end - part >= 8 and load_word(text, part) == _N_RPI_DEPTH
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def event_of_stream(text, first, end):
     """Return DEPTH if the stream named text[first:end] carries diffs, else EVENT_UNKNOWN."""
     part = stream_part(text, first, end)
@@ -124,7 +127,7 @@ def event_of_stream(text, first, end):
     return np.int64(Decoded.EVENT_UNKNOWN)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def resolve_event(text, state):
     """Remember in EVENT what "e" says; return it, or a status."""
     status = check_field(state, F_E, T_STRING)
@@ -134,7 +137,7 @@ def resolve_event(text, state):
     return status
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def resolve_symbol(text, symbols, state):
     """Remember in ROW and INSTRUMENT what "s" says; return the row, or a status."""
     status = check_field(state, F_S, T_STRING)
@@ -148,7 +151,7 @@ def resolve_symbol(text, symbols, state):
     return row
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def write_head(words, place, kind, slot_count, state):
     """Write the 16 bytes that every slot begins with, and clear the others."""
     words[place, 0] = kind | (slot_count << 16) | (state[INSTRUMENT] << 32)
@@ -157,7 +160,7 @@ def write_head(words, place, kind, slot_count, state):
         words[place, i] = 0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _times_of(state):
     """Return ("E" in ns, "T" in ns), 0 where missing, or (status, status)."""
     event_ms = int_or_zero(state, _F_E_CAP)
@@ -170,7 +173,7 @@ def _times_of(state):
     return event_ms * _NS_PER_MS, trade_ms * _NS_PER_MS
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def write_depth(words, place, state):
     """Write the DIFF_BEGIN header over the levels already taken; return slots or a status."""
     first_id = int_of(state, _F_U_CAP)
@@ -188,11 +191,11 @@ def write_depth(words, place, state):
     words[place, 3] = first_id
     words[place, 4] = last_id
     words[place, 5] = previous_id
-    words[place, 6] = state[BIDS] | ((state[LEVELS] - state[BIDS]) << 32)
+    words[place, 6] = state[BIDS] | (state[ASKS] << 32)
     return slot_count
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def write_bbo(text, words, place, symbols, state):
     """Write a BBO; a side may be empty: price and quantity both 0."""
     row = state[ROW]
@@ -208,7 +211,7 @@ def write_bbo(text, words, place, symbols, state):
         return status
     if (bid_price == 0 and bid_qty != 0) or (ask_price == 0 and ask_qty != 0):
         return np.int64(Decoded.RANGE)
-    write_head(words, place, BBO, 1, state)
+    write_head(words, place, BBO, _ONE, state)
     words[place, 2] = trade_ns if trade_ns != 0 else event_ns
     words[place, 3] = update_id
     words[place, 4] = bid_price
@@ -218,7 +221,7 @@ def write_bbo(text, words, place, symbols, state):
     return 1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def _aggressor_of(state):
     """Return the Side of the taker: "m" says that the buyer was the maker; or a status."""
     status = check_field(state, _F_M, T_TRUE)
@@ -229,7 +232,7 @@ def _aggressor_of(state):
     return 0, status
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def write_trade(text, words, place, symbols, state):
     """Write a TRADE or an AGG_TRADE (EVENT says which)."""
     row = state[ROW]
@@ -252,7 +255,7 @@ def write_trade(text, words, place, symbols, state):
         return status
     if price == 0 or qty == 0 or trade_count < 1 or trade_count > _INT32_MAX:
         return np.int64(Decoded.RANGE)
-    write_head(words, place, state[EVENT], 1, state)
+    write_head(words, place, state[EVENT], _ONE, state)
     words[place, 2] = trade_ns if trade_ns != 0 else event_ns
     words[place, 3] = price
     words[place, 4] = qty
@@ -261,7 +264,7 @@ def write_trade(text, words, place, symbols, state):
     return 1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def check_market(text, state):
     """Return 0 if a trade came from the order book ("X" is MARKET or missing), or a status.
 
@@ -273,12 +276,12 @@ def check_market(text, state):
     if status < 0:
         return status
     length = end_of(state, _F_X_CAP) - first_of(state, _F_X_CAP)
-    if length == 6 and load_prefix(text, first_of(state, _F_X_CAP), 6) == _X_MARKET:
+    if length == 6 and load_prefix(text, first_of(state, _F_X_CAP), length) == _X_MARKET:
         return 0
     return np.int64(Decoded.NOT_MARKET)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def write_mark(text, words, place, state):
     """Write a MARK; "T" is the next funding time here, "r" is signed and may be empty."""
     mark_e8 = steps_of(text, state, _F_P, _E8_DECIMALS)
@@ -288,7 +291,7 @@ def write_mark(text, words, place, state):
     status = min(status, mark_e8, index_e8, event_ns)
     if status < 0:
         return status
-    write_head(words, place, MARK, 1, state)
+    write_head(words, place, MARK, _ONE, state)
     words[place, 2] = event_ns
     words[place, 3] = mark_e8
     words[place, 4] = index_e8
@@ -297,7 +300,7 @@ def write_mark(text, words, place, state):
     return 1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def write_liquidation(text, words, place, symbols, state, event_ns):
     """Write a LIQUIDATION from the fields of "o"; `event_ns` is the outer "E", 0 if missing."""
     row = state[ROW]
@@ -319,7 +322,7 @@ def write_liquidation(text, words, place, symbols, state, event_ns):
         return np.int64(Decoded.RANGE)
     if price == 0 or qty == 0 or trade_ms > _TIME_MS_MAX:
         return np.int64(Decoded.RANGE)
-    write_head(words, place, LIQUIDATION, 1, state)
+    write_head(words, place, LIQUIDATION, _ONE, state)
     words[place, 2] = trade_ms * _NS_PER_MS if trade_ms != 0 else event_ns
     words[place, 3] = price
     words[place, 4] = qty
@@ -328,7 +331,7 @@ def write_liquidation(text, words, place, symbols, state, event_ns):
     return 1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def event_time_of(state):
     """Return "E" in ns, 0 if missing, or a status."""
     event_ms = int_or_zero(state, _F_E_CAP)

@@ -3,6 +3,10 @@
 A message's fields lie in the state array by the letter of their key: type, then the number of an
 integer or the first and end byte of anything else. Two bit masks say which keys came, and which
 came twice.
+
+Rules:
+    A constant that is given to a kernel is an np.int64: for a plain int numba compiles the kernel
+    once more per value.
 """
 
 from enum import IntEnum
@@ -43,25 +47,27 @@ DECODED_MIN = int(Decoded.LEVELS)
 # The state array: two limits, three answers, and what the scan of a frame remembers.
 BYTES_MAX, LEVELS_MAX = 0, 1
 INSTRUMENT, KIND, GAP_NEEDED = 2, 3, 4
-STREAM_FIRST, STREAM_END, STREAM_TWICE, STREAM_TYPE = 5, 6, 7, 8
-DATA, HAS_DATA_KEY = 9, 10  # DATA_ value; 1 if a bare event has a key "data"
-SEEN, TWICE, EVENT, ROW = 11, 12, 13, 14
-BIDS, LEVELS, TS_RECV = 15, 16, 17  # levels taken so far: bids (-1 not yet), and both sides
+STREAM_FIRST, STREAM_END, STREAM_COUNT = 5, 6, 7  # "stream": its text (-1 none), how often it came
+DATA_COUNT, HAS_DATA = 8, 9  # "data": how often it came; 1 if it is an object: that is the message
+MESSAGE_FIRST, MESSAGE_DEPTH, PASS = 10, 11, 12  # where the message is; scans of it done
+SEEN, TWICE, EVENT, ROW = 13, 14, 15, 16  # EVENT and ROW are 0 until known
+BIDS, ASKS, LEVELS, FAULT = 17, 18, 19, 20  # levels taken: of a side (-1 not yet), of both
+TS_RECV, TS_EVENT = 21, 22
 _TYPE, _FIRST, _END = 64, 128, 192
 STATE_WORDS = 256
 
-DATA_NONE, DATA_OBJECT, DATA_OTHER, DATA_TWICE = 0, 1, 2, 3
-(T_INT, T_STRING, T_ARRAY, T_OBJECT, T_TRUE, T_FALSE, T_NULL, T_REAL, T_LONG, T_MINUS, T_LEVELS) = (
-    range(1, 12)
+(T_INT, T_STRING, T_ARRAY, T_OBJECT, T_TRUE, T_FALSE, T_NULL, T_REAL, T_LONG, T_MINUS) = np.arange(
+    1, 11
 )
 
-F_PU = 0  # the one key of two letters that is read has the place of "@"
+F_PU = np.int64(0)  # the one key of two letters that is read has the place of "@"
 KEY_FIRST, KEY_LAST = ord("A"), ord("z")
+KEY_OTHER, KEY_STREAM, KEY_DATA = np.int64(-1), np.int64(61), np.int64(62)
 
 
-def field_of(key: str) -> int:
+def field_of(key: str) -> np.int64:
     """Return the place of a one-letter key."""
-    return ord(key) - 64
+    return np.int64(ord(key) - 64)
 
 
 def new_state(bytes_max: int, levels_max: int) -> np.ndarray:
@@ -82,17 +88,36 @@ def slots_max(levels_max: int) -> int:
     return 1 + -(-levels_max // LEVELS_PER_SLOT)
 
 
-@njit(cache=True)
-def forget_fields(state):
-    """Begin a new message."""
-    state[SEEN] = 0
-    state[TWICE] = 0
-    state[EVENT] = 0
-    state[BIDS] = -1
-    state[LEVELS] = 0
+@njit(cache=True, _nrt=False)
+def begin_frame(state, ts_recv_ns):
+    """Forget the frame before."""
+    state[INSTRUMENT] = -1
+    state[KIND] = state[GAP_NEEDED] = 0
+    state[STREAM_FIRST] = -1
+    state[STREAM_COUNT] = state[DATA_COUNT] = state[HAS_DATA] = 0
+    state[TS_RECV] = ts_recv_ns
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
+def begin_message(state, first, depth):
+    """Forget the fields before; the message's brace is at `first`."""
+    state[MESSAGE_FIRST] = first
+    state[MESSAGE_DEPTH] = depth
+    state[SEEN] = state[TWICE] = 0
+    state[EVENT] = state[ROW] = state[LEVELS] = state[FAULT] = state[PASS] = 0
+    state[BIDS] = state[ASKS] = -1
+
+
+@njit(cache=True, _nrt=False)
+def begin_pass(state, first, depth):
+    """Look again, at the object whose brace is at `first`; what was taken of levels stays."""
+    state[MESSAGE_FIRST] = first
+    state[MESSAGE_DEPTH] = depth
+    state[SEEN] = state[TWICE] = 0
+    state[PASS] += 1
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
 def put_field(state, field, kind, first, end):
     """Remember one value: `kind` is a T_ type, `first` the number of a T_INT."""
     state[TWICE] |= state[SEEN] & (1 << field)
@@ -102,13 +127,13 @@ def put_field(state, field, kind, first, end):
     state[_END + field] = end
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def has_field(state, field):
     """Return True if the message has the key."""
     return (state[SEEN] >> field) & 1 != 0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def check_field(state, field, kind):
     """Return 0 if the key came once, with a value of that type, or a status."""
     if not has_field(state, field):
@@ -124,38 +149,38 @@ def check_field(state, field, kind):
     return 0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def type_of(state, field):
     """Return the T_ type of a key's value; only after `has_field`."""
     return state[_TYPE + field]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def first_of(state, field):
     """Return the first byte of a key's value (of a string: of its content)."""
     return state[_FIRST + field]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def end_of(state, field):
     """Return the end byte of a key's value (of a string: its closing quote)."""
     return state[_END + field]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def int_of(state, field):
     """Return the non-negative integer of a required key, or a status."""
     status = check_field(state, field, T_INT)
     return status if status < 0 else state[_FIRST + field]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def int_or_zero(state, field):
     """As `int_of`, but 0 if the key is missing."""
     return int_of(state, field) if has_field(state, field) else 0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def steps_of(text, state, field, decimals):
     """Return the grid steps of a required key's decimal text, or a status."""
     status = check_field(state, field, T_STRING)
@@ -165,13 +190,13 @@ def steps_of(text, state, field, decimals):
     return steps
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def steps_or_zero(text, state, field, decimals):
     """As `steps_of`, but 0 if the key is missing."""
     return steps_of(text, state, field, decimals) if has_field(state, field) else 0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def signed_of(text, state, field, decimals):
     """Return (steps, 0) of an optional signed decimal text, empty is 0, or (0, status)."""
     if not has_field(state, field):

@@ -48,7 +48,7 @@ def symbol_table(instruments: list[Instrument]) -> np.ndarray:
     return table
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def hash_symbol(symbols, word_0, word_1, word_2):
     """Return the place of a symbol's three words in the table, 0-based; products fit 62 bits."""
     mixed = (word_0 & _LOW_31) * symbols[0, 0] ^ ((word_0 >> 31) & _LOW_31) * symbols[0, 1]
@@ -58,7 +58,7 @@ def hash_symbol(symbols, word_0, word_1, word_2):
     return (mixed ^ (mixed >> 20) ^ (mixed >> 40)) & symbols[0, 6]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def find_symbol(symbols, text, first, end):
     """Return the row of the symbol text[first:end] in the table, or -1 if it is not there."""
     length = end - first
@@ -73,7 +73,7 @@ def find_symbol(symbols, text, first, end):
     return -1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def find_stream_symbol(symbols, text, first, end):
     """As `find_symbol` for the part of a stream name before its @, in either case; cold."""
     word_0, word_1, word_2 = 0, 0, 0
