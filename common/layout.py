@@ -63,6 +63,12 @@ def dtype_of(name: str) -> np.dtype:
     return _TABLES[name][0]
 
 
+def rows_of(name: str) -> tuple[str, tuple[Row, ...]]:
+    """Return the writer and the rows of a defined record."""
+    _dtype, rows, writer = _TABLES[name]
+    return writer, rows
+
+
 def describe(name: str) -> str:
     """Return the table of one record as text; what the fingerprint hashes."""
     dtype, rows, writer = _TABLES[name]

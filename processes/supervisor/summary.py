@@ -7,15 +7,11 @@ from typing import Any
 import msgspec
 
 from processes.inspector.instance import Instance
+from processes.inspector.sampler import E8, HOPS, net_pnl
 from processes.supervisor.app import Managed
 
 SCHEMA = 1
-HOPS = (
-    "recv_to_book", "book_to_strategy", "strategy_to_risk", "risk_to_sent", "sent_to_ack",
-    "recv_to_sent",
-)  # fmt: skip
 HOP_FIELDS = ("count", "p50", "p99", "p99.9", "max")
-_E8 = Decimal(10) ** -8
 
 
 def summarize(
@@ -42,7 +38,7 @@ def summarize(
     rings = instance.ring_stats()
     matched = sum(row["venue_trade_count"] - row["mismatch_count"] for row in positions)
     mismatched = sum(row["mismatch_count"] for row in positions)
-    fees = sum((row["fee_e8"] * _E8 for row in positions), Decimal(0))
+    fees = sum((row["fee_e8"] * E8 for row in positions), Decimal(0))
     return {
         "schema": SCHEMA,
         "instance": instance.name,
@@ -94,21 +90,6 @@ def summarize(
         },
         "ledger_balanced": is_balanced(rings),
     }
-
-
-def net_pnl(instance: Instance, positions: list[dict[str, Any]]) -> Decimal:
-    """Return realized PnL and the open position at the mid, less fees and funding, in quote."""
-    best = {row["symbol"]: row for row in instance.best()}
-    total = Decimal(0)
-    for row in positions:
-        instrument = instance.instruments[row["instrument_id"]]
-        scale = Decimal(10) ** -(instrument.price_grid_decimals + instrument.qty_grid_decimals)
-        steps2 = Decimal(row["realized_pnl_steps2"])
-        if row["position_steps"] and best[row["symbol"]]["two_mid_steps"]:
-            mid = Decimal(best[row["symbol"]]["two_mid_steps"]) / 2
-            steps2 += row["position_steps"] * mid - row["cost_steps2"]
-        total += steps2 * scale - (row["fee_e8"] + row["funding_e8"]) * _E8
-    return total.quantize(_E8)
 
 
 def is_balanced(rings: list[dict[str, Any]]) -> bool:

@@ -1,0 +1,365 @@
+"""The command line: `tickring VERB`; checks the platform, then imports only what the verb needs."""
+
+import platform
+import re
+import signal
+import sys
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common import kernel_cache
+from common.errors import TickringError, UnavailableError, UsageError
+
+PYTHON_MIN, PYTHON_END = (3, 11), (3, 14)
+_UNITS_NS = {"ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000}
+_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h)")
+
+app = typer.Typer(
+    name="tickring",
+    help="High-frequency trading: processes, rings and kernels, and tools to look inside them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
+)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of a set-up.")]
+InstanceName = Annotated[
+    str, typer.Option("--instance", metavar="NAME", help="Which instance; default: the only one.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def check_platform() -> None:
+    """Refuse hosts that the rings were not made for.
+
+    Raises:
+        UnavailableError: not Linux on x86-64, or another Python.
+    """
+    system, machine = platform.system(), platform.machine()
+    if (system, machine) != ("Linux", "x86_64"):
+        raise UnavailableError(f"platform: {system} on {machine}, expected Linux on x86_64")
+    if not PYTHON_MIN <= sys.version_info[:2] < PYTHON_END:
+        found = platform.python_version()
+        raise UnavailableError(f"python: {found}, expected 3.11, 3.12 or 3.13")
+
+
+def parse_duration(text: str) -> int:
+    """Read "30s", "5m", "1h" or "500ms" as nanoseconds; "" is 0.
+
+    Raises:
+        UsageError: anything else.
+    """
+    if not text:
+        return 0
+    match = _DURATION.fullmatch(text)
+    if match is None or int(match[1]) == 0:
+        raise UsageError(f"--for: {text!r}, expected a number and ms, s, m or h, such as 30s")
+    return int(match[1]) * _UNITS_NS[match[2]]
+
+
+def strategy_files(config: Path) -> list[Path]:
+    """Return the source file of a config's strategy if it lies outside the project.
+
+    What is wrong with the config is told later, by the one who loads it for real.
+    """
+    try:
+        table = tomllib.loads(config.read_text())["strategy"]
+        module, folder = str(table["module"]), config.parent / str(table.get("search_path", ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    path = module.partition(":")[0].replace(".", "/") + ".py"
+    found = (Path(place) / path for place in (folder, *sys.path))
+    outside = (p.resolve() for p in found if p.is_file())
+    return [p for p in outside if not p.is_relative_to(kernel_cache.ROOT / "processes")][:1]
+
+
+def end_quietly_when_nobody_reads() -> None:
+    """Let `| head` end a read-only tool without a word."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
+@app.command()
+def up(
+    config: ConfigPath,
+    run_for: Annotated[
+        str, typer.Option("--for", metavar="TIME", help="Stop after 30s, 5m, 1h; from all READY.")
+    ] = "",
+    instance: Annotated[
+        str, typer.Option("--instance", metavar="NAME", help="Run under another name.")
+    ] = "",
+    summary: Annotated[
+        Path | None, typer.Option("--summary", metavar="FILE", help="Write a JSON summary.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the segments for the tools.")] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Allow trading on a venue's main network.")
+    ] = False,
+) -> None:
+    """Start all processes of a set-up; stop them in order on Ctrl-C, SIGTERM or after --for.
+
+    Example: tickring up configs/demo.toml --for 30s --summary s.json
+    """
+    run_for_ns = parse_duration(run_for)
+    kernel_cache.configure(strategy_files(config))
+    from processes.supervisor.up import up as start
+
+    code = start(
+        config,
+        run_for_ns=run_for_ns,
+        instance=instance,
+        summary_path=summary,
+        keep=keep,
+        allow_live=live,
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def down(instance: InstanceName = "") -> None:
+    """Stop a running instance in order, and wait until it has."""
+    kernel_cache.configure()
+    from processes.inspector.instance import choose_instance
+    from processes.supervisor import control
+
+    control.down(choose_instance(instance))
+
+
+@app.command()
+def status(instance: InstanceName = "", as_json: AsJson = False) -> None:
+    """Show who runs, where, since when, and how often it was restarted."""
+    end_quietly_when_nobody_reads()
+    kernel_cache.configure()
+    from processes.inspector import show
+    from processes.inspector.instance import choose_instance
+    from processes.supervisor import control
+
+    show.status(control.status(choose_instance(instance)), as_json)
+
+
+@app.command()
+def clean(
+    instance: Annotated[
+        str, typer.Option("--instance", metavar="NAME", help="Only this one; default: all dead.")
+    ] = "",
+) -> None:
+    """Remove the segments of dead instances; refuse a live one."""
+    kernel_cache.configure()
+    from processes.supervisor import control
+
+    for name in control.clean(instance):
+        print(name)
+
+
+@app.command()
+def run(
+    process: Annotated[str, typer.Argument(metavar="PROCESS", help="venue.")],
+    config: Annotated[Path, typer.Option("--config", metavar="CONFIG", help="TOML file.")],
+) -> None:
+    """Run one process alone in the foreground: `venue`, the local exchange of a paper set-up.
+
+    Example: tickring run venue --config configs/demo.toml
+    """
+    kernel_cache.configure()
+    from processes.supervisor.alone import run_alone
+
+    run_alone(process, config)
+
+
+@app.command()
+def check(config: ConfigPath, as_json: AsJson = False) -> None:
+    """Validate a config file against itself, its instruments and its key files; contact nobody."""
+    end_quietly_when_nobody_reads()
+    kernel_cache.configure(strategy_files(config))
+    from processes.inspector import show
+    from processes.supervisor.check import check_config
+
+    show.checked(check_config(config), as_json)
+
+
+@app.command()
+def rings(instance: InstanceName = "", as_json: AsJson = False) -> None:
+    """Show every ring's ledger: offered = published + dropped, published = consumed + lag."""
+    end_quietly_when_nobody_reads()
+    kernel_cache.configure()
+    from processes.inspector import show
+    from processes.inspector.instance import Instance, choose_instance
+
+    show.rings(Instance(choose_instance(instance)), as_json)
+
+
+@app.command()
+def stat(
+    match: Annotated[
+        str, typer.Option("--match", metavar="TEXT", help="Only processes or labels with TEXT.")
+    ] = "",
+    instance: InstanceName = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show counters with their labels, and latency histograms."""
+    end_quietly_when_nobody_reads()
+    kernel_cache.configure()
+    from processes.inspector import show
+    from processes.inspector.instance import Instance, choose_instance
+
+    show.stat(Instance(choose_instance(instance)), match, as_json)
+
+
+@app.command()
+def top(
+    instance: InstanceName = "",
+    as_json: AsJson = False,
+    every: Annotated[str, typer.Option(metavar="TIME", help="Between pictures.")] = "1s",
+    count: Annotated[
+        int, typer.Option(metavar="N", min=0, help="End after N pictures; 0: never.")
+    ] = 0,
+) -> None:
+    """Show processes, rates, books, positions and latency, again and again."""
+    end_quietly_when_nobody_reads()
+    every_ns = parse_duration(every)
+    kernel_cache.configure()
+    from processes.inspector.instance import choose_instance
+    from processes.inspector.top import top as show_top
+
+    show_top(choose_instance(instance), every_ns, count, as_json)
+
+
+@app.command()
+def tail(
+    ring: Annotated[str, typer.Argument(metavar="RING", help="Such as feed.market.book.")],
+    count: Annotated[
+        int, typer.Option("-n", metavar="N", min=0, max=1_000_000, help="How many at first.")
+    ] = 10,
+    follow: Annotated[bool, typer.Option("-f", help="Go on as records arrive.")] = False,
+    instance: InstanceName = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show the records of a ring as they pass, without disturbing it.
+
+    Example: tickring tail feed.market.book -n 20 -f
+    """
+    end_quietly_when_nobody_reads()
+    kernel_cache.configure()
+    from processes.inspector.instance import Instance, choose_instance
+    from processes.inspector.tail import tail as show_tail
+
+    show_tail(Instance(choose_instance(instance)), ring, count, follow, as_json)
+
+
+@app.command()
+def book(
+    symbol: Annotated[str, typer.Argument(metavar="SYMBOL", help="Such as BTCUSDT.")],
+    instance: InstanceName = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show the newest book that was sent to the strategy."""
+    end_quietly_when_nobody_reads()
+    kernel_cache.configure()
+    from processes.inspector.book import book as show_book
+    from processes.inspector.instance import Instance, choose_instance
+
+    show_book(Instance(choose_instance(instance)), symbol, as_json)
+
+
+@app.command()
+def layout(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="A record; default: all.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show records as tables: offset, name, type, meaning, writer."""
+    end_quietly_when_nobody_reads()
+    from processes.inspector.layouts import layout as show_layout
+
+    show_layout(name, as_json)
+
+
+@app.command()
+def kill(instance: InstanceName = "", as_json: AsJson = False) -> None:
+    """No more orders, cancel all; latches in shared memory and in a file of the state folder."""
+    kernel_cache.configure()
+    from processes.inspector import show
+    from processes.inspector.instance import choose_instance
+    from processes.inspector.kill import kill as press
+
+    show.pressed(press(choose_instance(instance)), as_json)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Show what this host lacks for isolated cores, and the ring latency between two of them."""
+    end_quietly_when_nobody_reads()
+    kernel_cache.configure()
+    from processes.inspector.doctor import doctor as examine
+
+    examine(as_json)
+
+
+@app.command()
+def replay(
+    capture: Annotated[Path, typer.Argument(metavar="CAPTURE", help="Raw capture, plain or .gz.")],
+    venue: Annotated[str, typer.Option(metavar="NAME", help="Section of the instruments file.")],
+    symbol: Annotated[str, typer.Option(metavar="SYMBOL", help="Whose books to write.")],
+    bbo: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Best bid and ask per depth event.")
+    ] = None,
+    book: Annotated[
+        Path | None, typer.Option(metavar="FILE.txt", help="The final book, best first.")
+    ] = None,
+    summary: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Counts and the book's hash.")
+    ] = None,
+    instruments: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Instruments file.")
+    ] = None,
+    tick_size: Annotated[str, typer.Option(metavar="TEXT", help="Price increment.")] = "",
+    lot_size: Annotated[str, typer.Option(metavar="TEXT", help="Quantity increment.")] = "",
+    price_decimals: Annotated[
+        int | None, typer.Option(metavar="N", help="Decimals of prices in the text output.")
+    ] = None,
+    qty_decimals: Annotated[
+        int | None, typer.Option(metavar="N", help="Decimals of quantities in the text output.")
+    ] = None,
+) -> None:
+    """Send a recorded session through the same kernels in one process, in virtual time.
+
+    Example: tickring replay capture.gz --venue binance-usdm --symbol BTCUSDT --bbo bbo.csv
+    """
+    kernel_cache.configure()
+    from processes.backtest.replay import run as run_replay
+
+    raise typer.Exit(
+        run_replay(
+            capture,
+            venue=venue,
+            symbol=symbol,
+            bbo=bbo,
+            book=book,
+            summary=summary,
+            instruments=instruments,
+            tick_size=tick_size,
+            lot_size=lot_size,
+            price_decimals=price_decimals,
+            qty_decimals=qty_decimals,
+        )
+    )
+
+
+def main() -> None:
+    """Entry of the console script."""
+    try:
+        check_platform()
+        app()
+    except TickringError as error:
+        verb = sys.argv[1] if len(sys.argv) > 1 else ""
+        sys.stderr.write(f"tickring {verb}: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
