@@ -1,0 +1,1 @@
+"""Recorded sessions through the live stages, in one process and virtual time."""
