@@ -138,27 +138,32 @@ class Views:
     def check_margin(self, order: Order, price_steps: int = 0, qty_steps: int = 0) -> None:
         """Judge whether the account can carry a new order, or an amended one at new values.
 
+        The heavier side of a symbol's open orders needs margin; what reduces a position needs none.
+
         Raises:
             VenueError: -2027 beyond the position limit of the leverage, -2019 without the margin.
         """
-        account, index = order.account, order.instrument.instrument_id
-        is_amend = qty_steps > 0
+        account, index, instrument = order.account, order.instrument.instrument_id, order.instrument
         mark_steps = self.exchange.marks[index].mark_e8 // self.exchange.rules[index].step_e8
-        price = price_steps or order.price_steps or mark_steps
-        open_steps = qty_steps - order.executed_steps if is_amend else order.qty_steps
-        new_e8 = order.instrument.e8_from_steps2(price * max(open_steps, 0))
-        old_e8 = order.instrument.e8_from_steps2(order.price_steps * order.open_steps)
-        extra_e8 = new_e8 - (old_e8 if is_amend else 0)
-        held, _, _ = self.position_e8(account, index)
-        sides = self.exchange.trading.open_notionals(account, index)
-        mine = sides[0] if order.side == Side.BID else sides[1]
-        worst_e8 = order.side * self.notional_e8(index, held)
-        worst_e8 += order.instrument.e8_from_steps2(mine) + extra_e8
+        extra_steps2 = (price_steps or order.price_steps or mark_steps) * order.qty_steps
+        if qty_steps:
+            left = max(qty_steps - order.executed_steps, 0)
+            extra_steps2 = price_steps * left - order.price_steps * order.open_steps
+        before = self.exchange.trading.open_notionals(account, index)
+        bids, asks = before
+        if order.side == Side.BID:
+            bids += extra_steps2
+        else:
+            asks += extra_steps2
+        held_e8 = self.notional_e8(index, self.position_e8(account, index)[0])
+        mine_e8 = instrument.e8_from_steps2(bids if order.side == Side.BID else asks)
+        worst_e8 = order.side * held_e8 + mine_e8
         if worst_e8 > self.notional_max(account, index) * E8:
             raise VenueError(-2027)
-        if extra_e8 <= 0 or worst_e8 <= abs(self.notional_e8(index, held)):
+        heavier_e8 = instrument.e8_from_steps2(max(bids, asks) - max(before))
+        if heavier_e8 <= 0 or worst_e8 <= abs(held_e8):
             return
-        if extra_e8 // self.leverage(account, index) > self.money(account).available:
+        if heavier_e8 // self.leverage(account, index) > self.money(account).available:
             raise VenueError(-2019)
 
     def account_update(
