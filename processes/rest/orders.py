@@ -159,9 +159,11 @@ class Guard:
                 desk.values[Counter.EMERGENCIES] += 1
                 log.event("cancel_everything", killed=desk.is_killed, dead=desk.is_gateway_dead)
             for instrument in desk.instruments:
-                if instrument.instrument_id not in self.sweeping:
-                    self.sweeping.add(instrument.instrument_id)
-                    desk.spawn(Priority.EMERGENCY, self.sweep(instrument))
+                row = instrument.instrument_id
+                if row in self.sweeping:
+                    continue
+                if desk.spawn(Priority.EMERGENCY, self.sweep(instrument)):
+                    self.sweeping.add(row)
         self.was_emergency = self.is_emergency()
         if desk.is_stopping() and not self.is_finishing:
             self.is_finishing = True
