@@ -170,8 +170,11 @@ class Context:
     def counters(self, labels: dict[Any, str], histograms: list[str]) -> Counters:
         """Make this process's counters; a restarted process counts on from where it died."""
         name = counters_name(self.instance, self.name)
-        self.counters_segment = self._keep(Counters.create(name, labels, histograms))
-        return self.counters_segment
+        made: Counters = self._keep(Counters.create(name, labels, histograms))
+        made.status[Status.STATE] = ProcessState.STARTING  # a dead predecessor's stands there
+        made.status[Status.START_NS] = clock.now_ns()
+        self.counters_segment = made
+        return made
 
     def close(self) -> None:
         """Close every end that was opened; closing one twice is harmless."""
@@ -232,8 +235,6 @@ class Shell:
         if counters is None:
             counters = context.counters({}, [])
         self.status = counters.status
-        self.status[Status.STATE] = self.state
-        self.status[Status.START_NS] = clock.now_ns()
         self.sleeper = Sleeper(list(getattr(stage, "consumers", [])))
         self.epoll = select.epoll()
         self.epoll.register(context.bell.fd, select.EPOLLIN)

@@ -184,7 +184,6 @@ class Supervisor:
         try:
             self.pages = Pages(self.setup)
             self._latch_earlier_kills()
-            self._set_phase(Phase.STARTING)
             while self.step != Step.DONE:
                 selector.select(TICK_S)
                 self._handle_packets(selector)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from common import clock
-from common.enums import KillSource
+from common.enums import KillSource, Phase
 from common.errors import UnavailableError
 from processes.runner import Peers
 from processes.supervisor.setup import Setup
@@ -34,6 +34,8 @@ class Pages:
         self.registry = Registry.create(setup.instance, manifest_of(setup))
         self.kill = Latch.create(instance_name(setup.instance, "kill"))
         self.phase = Latch.create(instance_name(setup.instance, "phase"))
+        for word in (0, 1):
+            self.phase.set(word, Phase.STARTING)
         names = tuple(process.name for process in setup.plan.processes)
         self.peers = Peers(names, Latch.create(instance_name(setup.instance, "peers")))
         self.bells = [Doorbell.create(bell_name(setup.instance, name)) for name in names]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from common.fixed_point import INT64_MAX
 from processes.book import book as kernels
 from processes.book.book import ASK, BID, NO_ASK, NO_BID
+
 from tests.processes.book.naive_book import NaiveBook
 
 WINDOW = 64

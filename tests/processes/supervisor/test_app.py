@@ -18,7 +18,7 @@ from shm.counters import CountersReader
 from shm.latch import Latch
 from shm.observer import ring_stats
 
-from support import ROOT, unique_instance, wait_until
+from tests.support import ROOT, unique_instance, wait_until
 
 SCRIPT = Path(__file__).with_name("fake_stages.py")
 
