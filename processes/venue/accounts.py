@@ -101,7 +101,7 @@ def new_accounts(instrument_rows, accounts_max):
     )
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def add_checked(a, b):
     """Return (a + b, False), or (0, True) if the sum does not fit an int64."""
     if (b > 0 and a > INT64_MAX - b) or (b < 0 and a < -INT64_MAX - b):
@@ -109,7 +109,7 @@ def add_checked(a, b):
     return a + b, False
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def multiply_divide(a, b, divisor):
     """Return (a * b / divisor cut towards zero, False), or (0, True) if that does not fit.
 
@@ -148,19 +148,19 @@ def multiply_divide(a, b, divisor):
     return -quotient if is_negative else quotient, False
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def e8_from_steps2(units, steps2):
     """Return (amount in e8, overflow) of price steps x quantity steps."""
     return multiply_divide(steps2, units["e8_multiplier"], units["e8_divisor"])
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def value_e8(units, qty_steps, price_e8):
     """Return (amount in e8, overflow) of a quantity at a price that is off the grid."""
     return multiply_divide(qty_steps, price_e8, units["qty_steps_per_unit"])
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def position_after(position, side, price_steps, qty_steps):
     """Work out what a fill does to a position.
 
@@ -187,7 +187,7 @@ def position_after(position, side, price_steps, qty_steps):
     return after_steps, cost_steps2, realised_steps2, overflow
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def book_fill(
     accounts, account_id, instrument_id, side, price_steps, qty_steps, is_maker, fills, at
 ):
@@ -247,7 +247,7 @@ def book_fill(
     return BookStatus.OK.value
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def apply_events(accounts, events, first, end, fills):
     """Book both sides of every TRADE among the matching engine's events, the maker first.
 
@@ -288,7 +288,7 @@ def apply_events(accounts, events, first, end, fills):
     return fill_count, refused_count
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def settle_funding(accounts, instrument_id, mark_price_e8, rate_e8, payments):
     """Pay funding on every position: notional at the mark price x rate; longs pay if positive.
 
@@ -323,7 +323,7 @@ def settle_funding(accounts, instrument_id, mark_price_e8, rate_e8, payments):
     return refused_count
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def unrealised_e8(accounts, account_id, instrument_id, mark_price_e8):
     """Return (profit of an open position at the mark price in e8, overflow)."""
     units = accounts.units[instrument_id]

@@ -1,391 +1,400 @@
-"""Inner steps of the matching engine: events, queues of orders, and a taker against the book.
-
-Link 0 means none, and slot 0 of the pool may be written to: that saves a branch.
-"""
+"""Inner steps of the matching engine: events, queues of orders, and a taker against the book."""
 
 from numba import njit
 
-from common.enums import Side
 from processes.venue.engine import (
-    BEST_ASK,
-    BEST_BID,
+    ACCOUNT_REDUCE_ONLY_COUNT,
+    ENDS,
+    FLAG_ASK,
+    FLAG_REDUCE_ONLY,
+    FLAGS,
     FREE_SLOT,
-    NO_ASK,
-    NO_BID,
+    HALF_BITS,
+    HALF_MASK,
+    INDEX_MASK,
+    INSTRUMENT_ID,
+    LEAVES,
+    LEVEL_QTY,
+    NEXT,
     OPEN_COUNT,
+    ORDER_ID,
+    ORDER_QTY,
+    OWNER,
+    POSITION,
+    PREVIOUS,
+    PRICE,
     REDUCE_ONLY_COUNT,
+    SWEEP,
     TRADE_ID,
     UPDATE_ID,
     EventKind,
     Reason,
     StpMode,
+    best_at,
+    holding_at,
+    is_price,
+    order_at,
 )
-from processes.venue.ladder import (
-    add_level,
-    book_at,
-    find_level,
-    next_behind,
-    remove_level,
-)
+from processes.venue.ladder import add_level, find_level, next_behind, remove_level
 
 STOPPED = 1  # `take`: self-trade prevention ended the taker
 SHRUNK = 2  # `take`: a position behind open reduce-only orders changed
 
 
-@njit(cache=True, forceinline=True)
-def best_at(instrument_id, side):
-    """Return the word of a side's best price in `engine.books`."""
-    return book_at(instrument_id) + ((BEST_BID + BEST_ASK - side) >> 1)
+@njit(cache=True, _nrt=False, forceinline=True)
+def side_of(engine, order):
+    """Return the Side of an order."""
+    return 1 - 2 * (engine[order + FLAGS] & FLAG_ASK)
 
 
-@njit(cache=True, forceinline=True)
-def is_price(price_steps):
-    """Return True unless it is NO_BID or NO_ASK."""
-    return price_steps != NO_BID and price_steps != NO_ASK
+@njit(cache=True, _nrt=False, forceinline=True)
+def account_of(engine, order):
+    """Return the account of an order."""
+    return engine[order + OWNER] & HALF_MASK
 
 
-@njit(cache=True, forceinline=True)
-def reducible(holding, side):
+@njit(cache=True, _nrt=False, forceinline=True)
+def reducible(engine, holding, side):
     """Return the quantity that an order of `side` can take off a position, 0 if it adds to it."""
-    return max(-side * holding["position_steps"], 0)
+    return max(-side * engine[holding + POSITION], 0)
 
 
-@njit(cache=True, forceinline=True)
-def write_order_event(
-    events,
-    count,
-    kind,
-    reason,
-    instrument_id,
-    account_id,
-    order_id,
-    side,
-    price_steps,
-    qty_steps,
-    leaves_steps,
-):
-    """Write NEW, CANCELED, EXPIRED or AMENDED into row `count`; return the new count."""
-    event = events[count]
+@njit(cache=True, _nrt=False, forceinline=True)
+def write_order(engine, events, count, kind, reason, order):
+    """Write NEW, CANCELED, EXPIRED or AMENDED of an order; return the new count of events."""
+    event = events[count & INDEX_MASK]
     event["kind"] = kind
-    event["side"] = side
+    event["side"] = side_of(engine, order)
     event["reason"] = reason
     event["maker_done"] = 0
-    event["instrument_id"] = instrument_id
-    event["price_steps"] = price_steps
-    event["qty_steps"] = qty_steps
-    event["leaves_qty_steps"] = leaves_steps
+    event["instrument_id"] = engine[order + OWNER] >> HALF_BITS
+    event["price_steps"] = engine[order + PRICE]
+    event["qty_steps"] = engine[order + ORDER_QTY]
+    event["leaves_qty_steps"] = engine[order + LEAVES]
     event["event_id"] = 0
-    event["order_id"] = order_id
+    event["order_id"] = engine[order + ORDER_ID]
     event["maker_order_id"] = 0
-    event["account_id"] = account_id
+    event["account_id"] = account_of(engine, order)
     event["maker_account_id"] = 0
     return count + 1
 
 
-@njit(cache=True, forceinline=True)
-def write_level(engine, events, count, instrument_id, side, price_steps, qty_steps):
-    """Count one more update id and write LEVEL into row `count`; return the new count."""
-    book = book_at(instrument_id)
-    update_id = engine.books[book + UPDATE_ID] + 1
-    engine.books[book + UPDATE_ID] = update_id
-    count = write_order_event(
-        events,
-        count,
-        EventKind.LEVEL.value,
-        0,
-        instrument_id,
-        0,
-        0,
-        side,
-        price_steps,
-        qty_steps,
-        0,
-    )
-    events[count - 1]["event_id"] = update_id
-    return count
+@njit(cache=True, _nrt=False, forceinline=True)
+def write_level(engine, events, count, book, side, price_steps, qty_steps):
+    """Count one more update id and write LEVEL; return the new count of events."""
+    update_id = engine[book + UPDATE_ID] + 1
+    engine[book + UPDATE_ID] = update_id
+    event = events[count & INDEX_MASK]
+    event["kind"] = EventKind.LEVEL
+    event["side"] = side
+    event["reason"] = 0
+    event["maker_done"] = 0
+    event["instrument_id"] = engine[book + INSTRUMENT_ID]
+    event["price_steps"] = price_steps
+    event["qty_steps"] = qty_steps
+    event["leaves_qty_steps"] = 0
+    event["event_id"] = update_id
+    event["order_id"] = 0
+    event["maker_order_id"] = 0
+    event["account_id"] = 0
+    event["maker_account_id"] = 0
+    return count + 1
 
 
-@njit(cache=True, forceinline=True)
-def write_off(events, count, kind, reason, order):
-    """Write one event of an open ORDER into row `count`; return the new count."""
-    return write_order_event(
-        events,
-        count,
-        kind,
-        reason,
-        order["instrument_id"],
-        order["account_id"],
-        order["order_id"],
-        order["side"],
-        order["price_steps"],
-        order["order_qty_steps"],
-        order["leaves_qty_steps"],
-    )
-
-
-@njit(cache=True, forceinline=True)
-def write_trade(
-    engine, events, count, maker, account_id, order_id, price_steps, fill_steps, leaves_steps
-):
-    """Count one more trade id and write TRADE into row `count`; return the new count."""
-    instrument_id = maker["instrument_id"]
-    book = book_at(instrument_id)
-    trade_id = engine.books[book + TRADE_ID] + 1
-    engine.books[book + TRADE_ID] = trade_id
-    count = write_order_event(
-        events,
-        count,
-        EventKind.TRADE.value,
-        0,
-        instrument_id,
-        account_id,
-        order_id,
-        -maker["side"],
-        price_steps,
-        fill_steps,
-        leaves_steps,
-    )
-    event = events[count - 1]
-    event["maker_done"] = fill_steps == maker["leaves_qty_steps"]
+@njit(cache=True, _nrt=False, forceinline=True)
+def write_trade(engine, events, count, book, taker, maker, fill_steps, leaves_steps):
+    """Count one more trade id and write TRADE; return the new count of events."""
+    trade_id = engine[book + TRADE_ID] + 1
+    engine[book + TRADE_ID] = trade_id
+    event = events[count & INDEX_MASK]
+    event["kind"] = EventKind.TRADE
+    event["side"] = side_of(engine, taker)
+    event["reason"] = 0
+    event["maker_done"] = fill_steps == engine[maker + LEAVES]
+    event["instrument_id"] = engine[book + INSTRUMENT_ID]
+    event["price_steps"] = engine[maker + PRICE]
+    event["qty_steps"] = fill_steps
+    event["leaves_qty_steps"] = leaves_steps
     event["event_id"] = trade_id
-    event["maker_order_id"] = maker["order_id"]
-    event["maker_account_id"] = maker["account_id"]
-    return count
+    event["order_id"] = engine[taker + ORDER_ID]
+    event["maker_order_id"] = engine[maker + ORDER_ID]
+    event["account_id"] = account_of(engine, taker)
+    event["maker_account_id"] = account_of(engine, maker)
+    return count + 1
 
 
-@njit(cache=True, forceinline=True)
-def put_on(engine, events, count, slot):
+@njit(cache=True, _nrt=False, forceinline=True)
+def put_on(engine, events, count, book, slot):
     """Queue an order at the back of its level; return the new count of events."""
-    order = engine.orders[slot]
-    instrument_id = order["instrument_id"]
-    price_steps = order["price_steps"]
-    side = order["side"]
-    level = engine.levels[add_level(engine, instrument_id, price_steps)]
-    tail = level["tail"]
-    order["previous"] = tail
-    order["next"] = 0
-    engine.orders[tail]["next"] = slot
-    level["tail"] = slot
-    level["head"] = slot if tail == 0 else level["head"]
-    qty_steps = level["qty_steps"] + order["leaves_qty_steps"]
-    level["qty_steps"] = qty_steps
-    best = best_at(instrument_id, side)
-    if side * (price_steps - engine.books[best]) > 0:
-        engine.books[best] = price_steps
-    return write_level(engine, events, count, instrument_id, side, price_steps, qty_steps)
+    order = order_at(slot)
+    price_steps = engine[order + PRICE]
+    side = side_of(engine, order)
+    level = add_level(engine, book, price_steps)
+    ends = engine[level + ENDS]
+    tail = ends >> HALF_BITS
+    engine[order + PREVIOUS] = tail
+    engine[order + NEXT] = 0
+    engine[order_at(tail) + NEXT] = slot
+    head = slot if ends == 0 else ends & HALF_MASK
+    engine[level + ENDS] = slot << HALF_BITS | head
+    qty_steps = engine[level + LEVEL_QTY] + engine[order + LEAVES]
+    engine[level + LEVEL_QTY] = qty_steps
+    best = best_at(book, side)
+    best_steps = engine[best]
+    engine[best] = price_steps if side * (price_steps - best_steps) > 0 else best_steps
+    return write_level(engine, events, count, book, side, price_steps, qty_steps)
 
 
-@njit(cache=True, forceinline=True)
-def take_off(engine, events, count, slot):
+@njit(cache=True, _nrt=False, forceinline=True)
+def take_off(engine, events, count, book, slot):
     """Unlink an order from its level; return the new count of events."""
-    order = engine.orders[slot]
-    instrument_id = order["instrument_id"]
-    price_steps = order["price_steps"]
-    side = order["side"]
-    level = engine.levels[find_level(engine, instrument_id, price_steps)]
-    before = order["previous"]
-    after = order["next"]
-    engine.orders[before]["next"] = after
-    engine.orders[after]["previous"] = before
-    qty_steps = level["qty_steps"] - order["leaves_qty_steps"]
-    level["qty_steps"] = qty_steps
-    level["head"] = after if before == 0 else level["head"]
-    level["tail"] = before if after == 0 else level["tail"]
+    order = order_at(slot)
+    price_steps = engine[order + PRICE]
+    side = side_of(engine, order)
+    level = find_level(engine, book, price_steps)
+    before = engine[order + PREVIOUS]
+    after = engine[order + NEXT]
+    engine[order_at(before) + NEXT] = after
+    engine[order_at(after) + PREVIOUS] = before
+    ends = engine[level + ENDS]
+    head = after if before == 0 else ends & HALF_MASK
+    tail = before if after == 0 else ends >> HALF_BITS
+    engine[level + ENDS] = tail << HALF_BITS | head
+    qty_steps = engine[level + LEVEL_QTY] - engine[order + LEAVES]
+    engine[level + LEVEL_QTY] = qty_steps
     if qty_steps == 0:
-        remove_level(engine, instrument_id, price_steps)
-        best = best_at(instrument_id, side)
-        if price_steps == engine.books[best]:
-            engine.books[best] = next_behind(engine, instrument_id, side, price_steps)
-    return write_level(engine, events, count, instrument_id, side, price_steps, qty_steps)
+        remove_level(engine, book, price_steps)
+        best = best_at(book, side)
+        if price_steps == engine[best]:
+            engine[best] = next_behind(engine, book, side, price_steps)
+    return write_level(engine, events, count, book, side, price_steps, qty_steps)
 
 
-@njit(cache=True, forceinline=True)
-def free_order(engine, slot):
+@njit(cache=True, _nrt=False, forceinline=True)
+def count_order(engine, book, order, by):
+    """Correct the counts of open orders for one that opens (1) or is gone (-1)."""
+    engine[book + OPEN_COUNT] += by
+    if engine[order + FLAGS] & FLAG_REDUCE_ONLY:
+        engine[book + REDUCE_ONLY_COUNT] += by
+        holding = holding_at(engine, book, account_of(engine, order))
+        engine[holding + ACCOUNT_REDUCE_ONLY_COUNT] += by
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def free_order(engine, book, slot):
     """Give back the slot of an order that is on no level any more."""
-    order = engine.orders[slot]
-    book = book_at(order["instrument_id"])
-    engine.books[book + OPEN_COUNT] -= 1
-    if order["reduce_only"]:
-        engine.books[book + REDUCE_ONLY_COUNT] -= 1
-        engine.holdings[order["account_id"], order["instrument_id"]]["reduce_only_count"] -= 1
-    order["order_id"] = 0
-    order["next"] = engine.books[FREE_SLOT]
-    engine.books[FREE_SLOT] = slot
+    order = order_at(slot)
+    count_order(engine, book, order, -1)
+    engine[order + ORDER_ID] = 0
+    engine[order + NEXT] = engine[FREE_SLOT]
+    engine[FREE_SLOT] = slot
 
 
-@njit(cache=True)
-def is_barred(engine, maker, account_id, stp_mode):
+@njit(cache=True, _nrt=False, forceinline=True)
+def barred(engine, book, maker, account_id, stp_mode):
     """Return why a maker must not trade with this taker: Reason.STP, REDUCE_ONLY or NONE."""
-    if stp_mode != StpMode.NONE and maker["account_id"] == account_id:
+    if stp_mode != StpMode.NONE and account_of(engine, maker) == account_id:
         return Reason.STP.value
-    if maker["reduce_only"]:
-        holding = engine.holdings[maker["account_id"], maker["instrument_id"]]
-        if maker["leaves_qty_steps"] > reducible(holding, maker["side"]):
+    if engine[maker + FLAGS] & FLAG_REDUCE_ONLY:
+        holding = holding_at(engine, book, account_of(engine, maker))
+        if engine[maker + LEAVES] > reducible(engine, holding, side_of(engine, maker)):
             return Reason.REDUCE_ONLY.value
     return Reason.NONE.value
 
 
-@njit(cache=True, forceinline=True)
-def trade(engine, events, count, maker, account_id, order_id, price_steps, leaves_steps):
+@njit(cache=True, _nrt=False, forceinline=True)
+def trade(engine, events, count, book, taker, maker):
     """Fill a taker and one maker against each other.
 
     Returns:
-        (taker's leaves_steps, SHRUNK or 0, new count).
+        (quantity filled, SHRUNK or 0, new count).
     """
-    side = -maker["side"]
-    fill_steps = min(leaves_steps, maker["leaves_qty_steps"])
+    side = side_of(engine, taker)
+    leaves_steps = engine[taker + LEAVES]
+    fill_steps = min(leaves_steps, engine[maker + LEAVES])
     leaves_steps -= fill_steps
-    count = write_trade(
-        engine, events, count, maker, account_id, order_id, price_steps, fill_steps, leaves_steps
+    count = write_trade(engine, events, count, book, taker, maker, fill_steps, leaves_steps)
+    engine[taker + LEAVES] = leaves_steps
+    engine[maker + LEAVES] -= fill_steps
+    maker_holding = holding_at(engine, book, account_of(engine, maker))
+    taker_holding = holding_at(engine, book, account_of(engine, taker))
+    engine[maker_holding + POSITION] -= side * fill_steps
+    engine[taker_holding + POSITION] += side * fill_steps
+    reduce_only_count = (
+        engine[maker_holding + ACCOUNT_REDUCE_ONLY_COUNT]
+        | engine[taker_holding + ACCOUNT_REDUCE_ONLY_COUNT]
     )
-    maker["leaves_qty_steps"] -= fill_steps
-    holding = engine.holdings[maker["account_id"], maker["instrument_id"]]
-    taker_holding = engine.holdings[account_id, maker["instrument_id"]]
-    holding["position_steps"] -= side * fill_steps
-    taker_holding["position_steps"] += side * fill_steps
-    is_shrunk = holding["reduce_only_count"] | taker_holding["reduce_only_count"]
-    return leaves_steps, SHRUNK if is_shrunk else 0, count
+    return fill_steps, SHRUNK if reduce_only_count else 0, count
 
 
-@njit(cache=True)
-def take(
-    engine,
-    events,
-    count,
-    instrument_id,
-    account_id,
-    order_id,
-    side,
-    limit_steps,
-    leaves_steps,
-    stp_mode,
-):
-    """Fill a taker from the other side, best price first, first come first served.
+@njit(cache=True, _nrt=False)
+def take_level(engine, events, count, book, taker, stp_mode, price_steps):
+    """Fill a taker from the queue of the other side's best level, first come first served.
 
     Self-trade prevention goes by the taker's mode (USD-M futures "STP FAQ"). A reduce-only maker
-    that would turn its position expires when its turn comes.
+    that could turn its position expires when its turn comes.
 
     Returns:
-        (leaves_steps, bits of STOPPED and SHRUNK, new count).
+        (bits of STOPPED and SHRUNK, new count).
     """
+    side = side_of(engine, taker)
+    account_id = account_of(engine, taker)
+    level = find_level(engine, book, price_steps)
+    slot = engine[level + ENDS] & HALF_MASK
+    qty_steps = engine[level + LEVEL_QTY]
     outcome = 0
-    best = best_at(instrument_id, -side)
-    while leaves_steps > 0 and not outcome & STOPPED:
-        price_steps = engine.books[best]
+    while slot != 0 and engine[taker + LEAVES] > 0 and not outcome & STOPPED:
+        maker = order_at(slot)
+        reason = barred(engine, book, maker, account_id, stp_mode)
+        if reason == Reason.NONE:
+            fill_steps, shrunk, count = trade(engine, events, count, book, taker, maker)
+            outcome |= shrunk
+            qty_steps -= fill_steps
+            if engine[maker + LEAVES] > 0:
+                break
+        else:
+            if reason == Reason.STP and stp_mode != StpMode.EXPIRE_MAKER:
+                outcome |= STOPPED
+                if stp_mode == StpMode.EXPIRE_TAKER:
+                    break
+            count = write_order(engine, events, count, EventKind.EXPIRED, reason, maker)
+            qty_steps -= engine[maker + LEAVES]
+        after = engine[maker + NEXT]
+        free_order(engine, book, slot)
+        slot = after
+    if qty_steps != engine[level + LEVEL_QTY]:
+        engine[order_at(slot) + PREVIOUS] = 0
+        tail = engine[level + ENDS] >> HALF_BITS
+        engine[level + LEVEL_QTY] = qty_steps
+        engine[level + ENDS] = tail << HALF_BITS | slot if slot != 0 else 0
+        if slot == 0:
+            remove_level(engine, book, price_steps)
+            engine[best_at(book, -side)] = next_behind(engine, book, -side, price_steps)
+        count = write_level(engine, events, count, book, -side, price_steps, qty_steps)
+    return outcome, count
+
+
+@njit(cache=True, _nrt=False)
+def take(engine, events, count, book, taker, limit_steps, stp_mode):
+    """Fill a taker from the other side, best price first.
+
+    Args:
+        taker: first word of an order that is on no level; its LEAVES are changed.
+        limit_steps: worst price it may take.
+
+    Returns:
+        (bits of STOPPED and SHRUNK, new count).
+    """
+    side = side_of(engine, taker)
+    best = best_at(book, -side)
+    outcome = 0
+    while engine[taker + LEAVES] > 0 and not outcome & STOPPED:
+        price_steps = engine[best]
         if side * (limit_steps - price_steps) < 0:
             break
-        level = engine.levels[find_level(engine, instrument_id, price_steps)]
-        slot = level["head"]
-        qty_steps = level["qty_steps"]
-        while slot != 0 and leaves_steps > 0:
-            maker = engine.orders[slot]
-            maker_steps = maker["leaves_qty_steps"]
-            reason = is_barred(engine, maker, account_id, stp_mode)
-            if reason == Reason.NONE:
-                leaves_steps, shrunk, count = trade(
-                    engine, events, count, maker, account_id, order_id, price_steps, leaves_steps
-                )
-                outcome |= shrunk
-                qty_steps -= maker_steps - maker["leaves_qty_steps"]
-                if maker["leaves_qty_steps"] > 0:
-                    break
-            else:
-                if reason == Reason.STP and stp_mode != StpMode.EXPIRE_MAKER:
-                    outcome |= STOPPED
-                    if stp_mode == StpMode.EXPIRE_TAKER:
-                        break
-                count = write_off(events, count, EventKind.EXPIRED.value, reason, maker)
-                qty_steps -= maker_steps
-            after = maker["next"]
-            free_order(engine, slot)
-            slot = after
-            if outcome & STOPPED:
-                break
-        if qty_steps != level["qty_steps"]:
-            count = write_level(engine, events, count, instrument_id, -side, price_steps, qty_steps)
-            engine.orders[slot]["previous"] = 0
-            level["qty_steps"] = qty_steps
-            level["head"] = slot
-            if slot == 0:
-                level["tail"] = 0
-                remove_level(engine, instrument_id, price_steps)
-                engine.books[best] = next_behind(engine, instrument_id, -side, price_steps)
-    return leaves_steps, outcome, count
+        bits, count = take_level(engine, events, count, book, taker, stp_mode, price_steps)
+        outcome |= bits
+    return outcome, count
 
 
-@njit(cache=True)
-def is_fillable(engine, instrument_id, account_id, side, limit_steps, qty_steps):
+@njit(cache=True, _nrt=False)
+def is_fillable(engine, book, account_id, side, limit_steps, qty_steps):
     """Return True if a FOK order would be filled whole.
 
     Without reduce-only makers the totals of the levels tell. With them it is played through order
     by order, since the fills before may leave such an order nothing to reduce.
     """
-    has_reduce_only = engine.books[book_at(instrument_id) + REDUCE_ONLY_COUNT] > 0
-    price_steps = engine.books[best_at(instrument_id, -side)]
+    has_reduce_only = engine[book + REDUCE_ONLY_COUNT] > 0
+    price_steps = engine[best_at(book, -side)]
     total_steps = 0
     while total_steps < qty_steps and side * (limit_steps - price_steps) >= 0:
-        level = engine.levels[find_level(engine, instrument_id, price_steps)]
+        level = find_level(engine, book, price_steps)
         if has_reduce_only:
-            total_steps += sweep_level(engine, level, account_id)
+            total_steps += sweep_level(engine, book, level, account_id)
         else:
-            total_steps += level["qty_steps"]
-        price_steps = next_behind(engine, instrument_id, -side, price_steps)
+            total_steps += engine[level + LEVEL_QTY]
+        price_steps = next_behind(engine, book, -side, price_steps)
     if has_reduce_only:
         end_steps = price_steps
-        price_steps = engine.books[best_at(instrument_id, -side)]
+        price_steps = engine[best_at(book, -side)]
         while price_steps != end_steps:
-            level = engine.levels[find_level(engine, instrument_id, price_steps)]
-            forget_sweep(engine, level, account_id)
-            price_steps = next_behind(engine, instrument_id, -side, price_steps)
+            forget_sweep(engine, book, find_level(engine, book, price_steps), account_id)
+            price_steps = next_behind(engine, book, -side, price_steps)
     return total_steps >= qty_steps
 
 
-@njit(cache=True)
-def sweep_level(engine, level, account_id):
+@njit(cache=True, _nrt=False)
+def sweep_level(engine, book, level, account_id):
     """Return how much of a level a taker would get, and note the position changes of it."""
     total_steps = 0
-    slot = level["head"]
+    taker_holding = holding_at(engine, book, account_id)
+    slot = engine[level + ENDS] & HALF_MASK
     while slot != 0:
-        maker = engine.orders[slot]
-        holding = engine.holdings[maker["account_id"], maker["instrument_id"]]
-        position_steps = holding["position_steps"] + holding["sweep_steps"]
-        side = maker["side"]
-        if not maker["reduce_only"] or maker["leaves_qty_steps"] <= -side * position_steps:
-            fill_steps = maker["leaves_qty_steps"]
-            total_steps += fill_steps
-            taker_holding = engine.holdings[account_id, maker["instrument_id"]]
-            holding["sweep_steps"] += side * fill_steps
-            taker_holding["sweep_steps"] -= side * fill_steps
-        slot = maker["next"]
+        maker = order_at(slot)
+        holding = holding_at(engine, book, account_of(engine, maker))
+        position_steps = engine[holding + POSITION] + engine[holding + SWEEP]
+        side = side_of(engine, maker)
+        leaves_steps = engine[maker + LEAVES]
+        is_reduce_only = engine[maker + FLAGS] & FLAG_REDUCE_ONLY
+        if not is_reduce_only or leaves_steps <= -side * position_steps:
+            total_steps += leaves_steps
+            engine[holding + SWEEP] += side * leaves_steps
+            engine[taker_holding + SWEEP] -= side * leaves_steps
+        slot = engine[maker + NEXT]
     return total_steps
 
 
-@njit(cache=True)
-def forget_sweep(engine, level, account_id):
+@njit(cache=True, _nrt=False)
+def forget_sweep(engine, book, level, account_id):
     """Clear the position changes that `sweep_level` noted."""
-    slot = level["head"]
+    engine[holding_at(engine, book, account_id) + SWEEP] = 0
+    slot = engine[level + ENDS] & HALF_MASK
     while slot != 0:
-        maker = engine.orders[slot]
-        engine.holdings[maker["account_id"], maker["instrument_id"]]["sweep_steps"] = 0
-        engine.holdings[account_id, maker["instrument_id"]]["sweep_steps"] = 0
-        slot = maker["next"]
+        maker = order_at(slot)
+        engine[holding_at(engine, book, account_of(engine, maker)) + SWEEP] = 0
+        slot = engine[maker + NEXT]
 
 
-@njit(cache=True)
-def knock_out(engine, events, count, instrument_id):
-    """Expire open reduce-only orders that could turn their position (`er` 4); return the count."""
-    for side in (Side.BID.value, Side.ASK.value):
-        price_steps = engine.books[best_at(instrument_id, side)]
-        while is_price(price_steps):
-            slot = engine.levels[find_level(engine, instrument_id, price_steps)]["head"]
-            while slot != 0:
-                order = engine.orders[slot]
-                after = order["next"]
-                reason = is_barred(engine, order, order["account_id"], StpMode.NONE.value)
-                if reason == Reason.REDUCE_ONLY:
-                    count = write_off(events, count, EventKind.EXPIRED.value, reason, order)
-                    count = take_off(engine, events, count, slot)
-                    free_order(engine, slot)
-                slot = after
-            price_steps = next_behind(engine, instrument_id, side, price_steps)
+@njit(cache=True, _nrt=False)
+def end_order(engine, events, count, book, slot, kind, reason):
+    """Cancel or expire an order that is on a level; return the new count of events."""
+    count = write_order(engine, events, count, kind, reason, order_at(slot))
+    count = take_off(engine, events, count, book, slot)
+    free_order(engine, book, slot)
     return count
+
+
+@njit(cache=True, _nrt=False)
+def end_orders(engine, events, count, book, account_id):
+    """End queued orders of one book: bids first, each side best first, first come first.
+
+    Args:
+        account_id: cancel all orders of this account; -1: expire those reduce-only orders of any
+            account that could turn their position (`er` 4).
+
+    Returns:
+        (orders ended, new count of events).
+    """
+    ended = 0
+    for side in (1, -1):
+        price_steps = engine[best_at(book, side)]
+        while is_price(price_steps):
+            slot = engine[find_level(engine, book, price_steps) + ENDS] & HALF_MASK
+            while slot != 0:
+                order = order_at(slot)
+                after = engine[order + NEXT]
+                kind = 0
+                reason = 0
+                if account_id >= 0:
+                    if account_of(engine, order) == account_id:
+                        kind = EventKind.CANCELED.value
+                else:
+                    reason = barred(engine, book, order, -1, StpMode.NONE.value)
+                    if reason != Reason.NONE:
+                        kind = EventKind.EXPIRED.value
+                if kind:
+                    count = end_order(engine, events, count, book, slot, kind, reason)
+                    ended += 1
+                slot = after
+            price_steps = next_behind(engine, book, side, price_steps)
+    return ended, count

@@ -1,18 +1,20 @@
-"""State of the matching engine: record types, statuses and the preallocated arrays.
+"""State of the matching engine: its words, its events, its statuses, and how one is made.
 
-One engine holds many instruments. Per instrument there is one array of price levels for both sides,
-which works because a book is never crossed: a circular window of `window` price steps around the
-touch, where a price's level is found by masking, and behind it a sorted list of far levels for
-every other price. Orders live in one pool and are linked through it, first in first out per level.
-Slot 0 of the pool is never used, so link 0 means none.
+One engine holds many instruments in one int64 array, because every further array costs each call of
+a kernel. In it, one after the other: a header, the pool of orders, a book per instrument, the
+holdings (positions) of the accounts, and per instrument the bitmap and the levels of its window and
+its far levels. Slot 0 of the pool is never an open order: link 0 means none, and what would be
+written to the neighbour of the last order goes there.
 """
 
 from enum import IntEnum
-from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 
 from shm.bits import BITMAP_BITS_MAX, bitmap_words
+
+Engine = np.ndarray  # int64[n]; make it with `new_engine`
 
 PRICE_STEPS_MAX = 1 << 60
 QTY_STEPS_MAX = 1 << 42  # times ORDERS_MAX it fits an int64, so no level or book total overflows
@@ -25,6 +27,63 @@ NO_BID = 0  # best price of an empty side: below and above every price
 NO_ASK = 1 << 62
 EVENTS_SPARE = 8  # events of one request beside two per open order
 CACHE_LINE_BYTES = 64
+INDEX_MASK = (1 << 32) - 1  # also tells LLVM that an index is not negative: no test for that
+HALF_BITS = 32  # two numbers in one word
+HALF_MASK = (1 << 32) - 1
+
+# Header.
+FREE_SLOT = 0  # first free order slot, 0 none
+ORDER_SEQUENCE = 1  # accepted orders so far
+ORDERS_LIMIT = 2
+INSTRUMENTS_LIMIT = 3
+ACCOUNTS_LIMIT = 4
+WINDOW = 5  # prices
+FAR_LIMIT = 6  # far levels of an instrument
+BOOKS = 7  # first word of the books
+HEADER_WORDS = 16
+
+# Order, ORDER_WORDS each from HEADER_WORDS on.
+ORDER_ID = 0  # sequence << SLOT_BITS | slot; 0: the slot is free
+PRICE = 1
+ORDER_QTY = 2
+LEAVES = 3
+PREVIOUS = 4  # slots in the queue of the level, 0 none
+NEXT = 5
+OWNER = 6  # instrument_id << HALF_BITS | account_id
+FLAGS = 7  # amendments << AMENDMENT_SHIFT | FLAG_ bits
+ORDER_WORDS = 8
+FLAG_ASK = 1
+FLAG_REDUCE_ONLY = 2
+FLAG_POST_ONLY = 4
+AMENDMENT_SHIFT = 8
+
+# Book of one instrument.
+BEST_BID = 0  # price or NO_BID
+BEST_ASK = 1  # price or NO_ASK
+WINDOW_LOW = 2  # lowest price of the window
+LEVELS = 3  # first word of the window's levels
+BITS = 4  # first word of the window's bitmap
+UPDATE_ID = 5
+OPEN_COUNT = 6  # open orders
+HOLDINGS = 7  # first word of the holdings
+TRADE_ID = 8
+REDUCE_ONLY_COUNT = 9  # of the open orders
+INSTRUMENT_ID = 10
+FAR = 11  # first word of the far list: FAR_LIMIT prices, ascending, then as many levels
+FAR_COUNT = 12  # occupied prices outside the window
+MISS_COUNT = 13  # orders priced outside the window since it was last moved
+BOOK_WORDS = 16
+
+# Level; all 0 when empty.
+LEVEL_QTY = 0
+ENDS = 1  # slot of the last order << HALF_BITS | slot of the first
+LEVEL_WORDS = 2
+
+# Holding of one account in one instrument, as far as reduce-only orders need it.
+POSITION = 0  # signed
+SWEEP = 1  # scratch of the FOK check: position change so far; 0 outside of it
+ACCOUNT_REDUCE_ONLY_COUNT = 2
+HOLDING_WORDS = 4
 
 
 class MatchStatus(IntEnum):
@@ -114,65 +173,6 @@ EVENT = checked_dtype(
     ("maker_account_id", "<i4"),
 )
 
-# One open order; order_id 0: the slot is free.
-ORDER = checked_dtype(
-    64,
-    ("order_id", "<i8"),
-    ("price_steps", "<i8"),
-    ("order_qty_steps", "<i8"),
-    ("leaves_qty_steps", "<i8"),
-    ("account_id", "<i4"),
-    ("instrument_id", "<i4"),
-    ("previous", "<i4"),  # slots; 0 none
-    ("next", "<i4"),
-    ("side", "i1"),
-    ("time_in_force", "u1"),
-    ("reduce_only", "u1"),
-    ("reserved", "u1"),
-    ("amendment_count", "<i4"),
-    ("reserved_2", "<i8"),
-)
-
-# One price: total open quantity, first and last order; all 0 when empty.
-LEVEL = checked_dtype(16, ("qty_steps", "<i8"), ("head", "<i4"), ("tail", "<i4"))
-
-# One account in one instrument, as far as reduce-only orders need it.
-HOLDING = checked_dtype(
-    24,
-    ("position_steps", "<i8"),  # signed
-    ("sweep_steps", "<i8"),  # scratch of the FOK check: position change so far; 0 outside of it
-    ("reduce_only_count", "<i4"),  # open reduce-only orders
-    ("reserved", "<i4"),
-)
-
-# Words of `Engine.books`: BOOK_WORDS of the order pool, then as many per instrument.
-BOOK_WORDS = 16
-FREE_SLOT = 0  # pool: first free order slot, 0 none
-ORDER_SEQUENCE = 1  # pool: accepted orders so far
-BEST_BID = 0  # price or NO_BID
-BEST_ASK = 1  # price or NO_ASK
-WINDOW_LOW = 2  # lowest price of the window
-UPDATE_ID = 3
-TRADE_ID = 4
-OPEN_COUNT = 5  # open orders
-REDUCE_ONLY_COUNT = 6  # of them reduce-only
-FAR_COUNT = 7  # occupied prices outside the window
-MISS_COUNT = 8  # orders priced outside the window since it was last moved
-
-
-class Engine(NamedTuple):
-    """All arrays of one engine; kernels take it whole. Make it with `new_engine`."""
-
-    books: np.ndarray  # int64[(1 + instruments) * BOOK_WORDS]
-    levels: np.ndarray  # LEVEL[instruments * (window + far_levels_max)]
-    far_prices: np.ndarray  # int64[instruments * far_levels_max], ascending per instrument
-    bits: np.ndarray  # int64[instruments * bit_words]: occupied levels of the window
-    orders: np.ndarray  # ORDER[1 + orders_max]
-    holdings: np.ndarray  # HOLDING[accounts, instruments]
-    window: int
-    far_levels_max: int
-    bit_words: int
-
 
 def new_engine(
     instruments_max, accounts_max, orders_max=65_535, window=65_536, far_levels_max=4_096
@@ -199,32 +199,70 @@ def new_engine(
             raise ValueError(f"new_engine: {name} is {value}, expected 1 to {limit}")
     if window & (window - 1) or not 64 <= window <= BITMAP_BITS_MAX:
         raise ValueError(f"new_engine: window is {window}, expected a power of two, 64 to 262144")
-    bit_words = bitmap_words(window)
-    books = _aligned((1 + instruments_max) * BOOK_WORDS, np.dtype(np.int64))
-    books[BOOK_WORDS:].reshape(-1, BOOK_WORDS)[:, BEST_ASK] = NO_ASK
-    books[FREE_SLOT] = 1
-    orders = _aligned(1 + orders_max, ORDER)
-    orders["next"][1:-1] = np.arange(2, 1 + orders_max)
-    return Engine(
-        books=books,
-        levels=_aligned(instruments_max * (window + far_levels_max), LEVEL),
-        far_prices=_aligned(instruments_max * far_levels_max, np.dtype(np.int64)),
-        bits=_aligned(instruments_max * bit_words, np.dtype(np.int64)),
-        orders=orders,
-        holdings=np.zeros((accounts_max, instruments_max), HOLDING),
-        window=window,
-        far_levels_max=far_levels_max,
-        bit_words=bit_words,
-    )
+    books = HEADER_WORDS + (1 + orders_max) * ORDER_WORDS
+    holdings = books + instruments_max * BOOK_WORDS
+    bits = holdings + instruments_max * accounts_max * HOLDING_WORDS
+    bits_words = -(-bitmap_words(window) // 8) * 8  # whole cache lines
+    levels = bits + instruments_max * bits_words
+    far = levels + instruments_max * window * LEVEL_WORDS
+    far_words = far_levels_max * (1 + LEVEL_WORDS)
+    engine = _aligned(far + instruments_max * far_words, np.dtype(np.int64))
+    engine[FREE_SLOT] = 1
+    engine[ORDERS_LIMIT] = orders_max
+    engine[INSTRUMENTS_LIMIT] = instruments_max
+    engine[ACCOUNTS_LIMIT] = accounts_max
+    engine[WINDOW] = window
+    engine[FAR_LIMIT] = far_levels_max
+    engine[BOOKS] = books
+    links = engine[HEADER_WORDS:books].reshape(-1, ORDER_WORDS)[:, NEXT]
+    links[1:-1] = np.arange(2, 1 + orders_max)
+    for i, book in enumerate(engine[books:holdings].reshape(-1, BOOK_WORDS)):
+        book[BEST_ASK] = NO_ASK
+        book[INSTRUMENT_ID] = i
+        book[HOLDINGS] = holdings + i * accounts_max * HOLDING_WORDS
+        book[BITS] = bits + i * bits_words
+        book[LEVELS] = levels + i * window * LEVEL_WORDS
+        book[FAR] = far + i * far_words
+    return engine
 
 
 def new_events(engine):
     """Return EVENT[n], zeroed, with room for what one request can cause in the worst case."""
-    return _aligned(2 * len(engine.orders) + EVENTS_SPARE, EVENT)
+    return _aligned(2 * int(engine[ORDERS_LIMIT]) + EVENTS_SPARE, EVENT)
 
 
 def _aligned(length, dtype):
-    """Return a zeroed array that begins on a cache line, so that a 64-byte record is one line."""
+    """Return a zeroed array that begins on a cache line, so that an order or event is one line."""
     memory = np.zeros(length * dtype.itemsize + CACHE_LINE_BYTES, np.uint8)
     first = -memory.ctypes.data % CACHE_LINE_BYTES
     return memory[first : first + length * dtype.itemsize].view(dtype)
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def order_at(slot):
+    """Return the first word of an order."""
+    return HEADER_WORDS + (slot & SLOT_MASK) * ORDER_WORDS
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def book_at(engine, instrument_id):
+    """Return the first word of a book."""
+    return (engine[BOOKS] + instrument_id * BOOK_WORDS) & INDEX_MASK
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def holding_at(engine, book, account_id):
+    """Return the first word of an account's holding in the instrument of a book."""
+    return (engine[book + HOLDINGS] + account_id * HOLDING_WORDS) & INDEX_MASK
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def best_at(book, side):
+    """Return the word of a side's best price."""
+    return book + ((BEST_BID + BEST_ASK - side) >> 1)
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def is_price(price_steps):
+    """Return True unless it is NO_BID or NO_ASK."""
+    return price_steps != NO_BID and price_steps != NO_ASK

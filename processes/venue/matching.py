@@ -12,28 +12,44 @@ from common.enums import OrderType, Side, TimeInForce
 from processes.venue.crossing import (
     SHRUNK,
     STOPPED,
-    best_at,
+    count_order,
+    end_order,
+    end_orders,
     free_order,
     is_fillable,
-    is_price,
-    knock_out,
     put_on,
     reducible,
+    side_of,
     take,
     take_off,
-    write_off,
-    write_order_event,
+    write_order,
 )
 from processes.venue.engine import (
+    ACCOUNTS_LIMIT,
+    AMENDMENT_SHIFT,
     AMENDMENTS_MAX,
     EVENTS_SPARE,
+    FLAG_ASK,
+    FLAG_POST_ONLY,
+    FLAG_REDUCE_ONLY,
+    FLAGS,
     FREE_SLOT,
+    HALF_BITS,
+    INSTRUMENTS_LIMIT,
+    LEAVES,
+    LEVEL_QTY,
+    NEXT,
     OPEN_COUNT,
+    ORDER_ID,
+    ORDER_QTY,
     ORDER_SEQUENCE,
+    ORDERS_LIMIT,
+    OWNER,
+    POSITION,
     POSITION_STEPS_MAX,
+    PRICE,
     PRICE_STEPS_MAX,
     QTY_STEPS_MAX,
-    REDUCE_ONLY_COUNT,
     SLOT_BITS,
     SLOT_MASK,
     UPDATE_ID,
@@ -41,11 +57,16 @@ from processes.venue.engine import (
     MatchStatus,
     Reason,
     StpMode,
+    best_at,
+    book_at,
+    holding_at,
+    is_price,
+    order_at,
 )
-from processes.venue.ladder import book_at, find_level, is_in_window, next_behind, prepare_price
+from processes.venue.ladder import find_level, is_in_window, next_behind, prepare_price
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def submit(
     engine,
     events,
@@ -81,55 +102,59 @@ def submit(
         BAD_REQUEST, BAD_PRICE, BAD_QTY, POST_ONLY, FOK, REDUCE_ONLY, ORDERS_FULL, LEVELS_FULL,
         POSITION.
     """
-    if not (
-        is_known(engine, instrument_id, account_id)
-        and are_words(side, order_type, time_in_force, stp_mode)
+    if not is_known(engine, instrument_id, account_id) or not are_words(
+        side, order_type, time_in_force, stp_mode
     ):
         return MatchStatus.BAD_REQUEST.value, 0, count
+    book = book_at(engine, instrument_id)
     limit_steps = price_steps
-    reason = Reason.IOC.value
     if order_type == OrderType.MARKET:
         time_in_force = TimeInForce.IOC.value
-        reason = Reason.MARKET.value
         if price_steps == 0:
             limit_steps = PRICE_STEPS_MAX if side == Side.BID else 1
-    status = check_order(engine, events, count, instrument_id, account_id, limit_steps, qty_steps)
+    holding = holding_at(engine, book, account_id)
+    status = check_order(engine, events, count, book, holding, limit_steps, qty_steps)
     if status != MatchStatus.OK:
         return status, 0, count
     if reduce_only:
-        qty_steps = min(qty_steps, reducible(engine.holdings[account_id, instrument_id], side))
+        qty_steps = min(qty_steps, reducible(engine, holding, side))
         if qty_steps == 0:
             return MatchStatus.REDUCE_ONLY.value, 0, count
-    if time_in_force == TimeInForce.FOK:
+    slot = 0
+    if time_in_force == TimeInForce.GTC or time_in_force == TimeInForce.GTX:
+        if time_in_force == TimeInForce.GTX and is_crossing(engine, book, side, limit_steps):
+            return MatchStatus.POST_ONLY.value, 0, count
+        slot = engine[FREE_SLOT]
+        if slot == 0:
+            return MatchStatus.ORDERS_FULL.value, 0, count
+        if not has_room(engine, book, limit_steps):
+            return MatchStatus.LEVELS_FULL.value, 0, count
+        engine[FREE_SLOT] = engine[order_at(slot) + NEXT]
+    elif time_in_force == TimeInForce.FOK:
         stp_mode = StpMode.NONE.value  # not effective
-        if not is_fillable(engine, instrument_id, account_id, side, limit_steps, qty_steps):
+        if not is_fillable(engine, book, account_id, side, limit_steps, qty_steps):
             return MatchStatus.FOK.value, 0, count
-    if time_in_force == TimeInForce.IOC or time_in_force == TimeInForce.FOK:
-        order_id = next_order_id(engine, 0)
-        count = write_order_event(
-            events, count, EventKind.NEW.value, 0, instrument_id, account_id, order_id, side,
-            price_steps, qty_steps, qty_steps,
-        )  # fmt: skip
-        count = execute(
-            engine, events, count, instrument_id, account_id, order_id, side, price_steps,
-            limit_steps, qty_steps, stp_mode, reason,
-        )  # fmt: skip
-        return MatchStatus.OK.value, order_id, count
-    if time_in_force == TimeInForce.GTX and is_crossing(engine, instrument_id, side, limit_steps):
-        return MatchStatus.POST_ONLY.value, 0, count
-    if engine.books[FREE_SLOT] == 0:
-        return MatchStatus.ORDERS_FULL.value, 0, count
-    if not has_room(engine, instrument_id, limit_steps):
-        return MatchStatus.LEVELS_FULL.value, 0, count
-    slot = open_order(
-        engine, instrument_id, account_id, side, time_in_force, reduce_only, price_steps, qty_steps
+    order = order_at(slot)  # of slot 0, which nobody finds, if it never rests
+    order_id = next_order_id(engine, slot)
+    engine[order + ORDER_ID] = order_id
+    engine[order + PRICE] = price_steps
+    engine[order + ORDER_QTY] = qty_steps
+    engine[order + LEAVES] = qty_steps
+    engine[order + OWNER] = instrument_id << HALF_BITS | account_id
+    engine[order + FLAGS] = (
+        (FLAG_ASK if side == Side.ASK else 0)
+        | (FLAG_REDUCE_ONLY if reduce_only else 0)
+        | (FLAG_POST_ONLY if time_in_force == TimeInForce.GTX else 0)
     )
-    order = engine.orders[slot]
-    count = write_off(events, count, EventKind.NEW.value, 0, order)
-    return MatchStatus.OK.value, order["order_id"], work(engine, events, count, slot, stp_mode)
+    if slot != 0:
+        count_order(engine, book, order, 1)
+    count = write_order(engine, events, count, EventKind.NEW, 0, order)
+    reason = Reason.MARKET.value if order_type == OrderType.MARKET else Reason.IOC.value
+    count = work(engine, events, count, book, slot, limit_steps, stp_mode, reason)
+    return MatchStatus.OK.value, order_id, count
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def cancel(engine, events, count, instrument_id, account_id, order_id):
     """Take one open order off the book.
 
@@ -147,10 +172,11 @@ def cancel(engine, events, count, instrument_id, account_id, order_id):
         return MatchStatus.UNKNOWN_ORDER.value, count
     if count + EVENTS_SPARE > len(events):
         return MatchStatus.EVENTS_FULL.value, count
-    return MatchStatus.OK.value, cancel_slot(engine, events, count, slot, Reason.NONE.value)
+    book = book_at(engine, instrument_id)
+    return MatchStatus.OK.value, cancel_slot(engine, events, count, book, slot, Reason.NONE.value)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def cancel_all(engine, events, count, instrument_id, account_id):
     """Cancel all open orders of one account in one instrument; bids first, each side best first.
 
@@ -160,24 +186,14 @@ def cancel_all(engine, events, count, instrument_id, account_id):
     """
     if not is_known(engine, instrument_id, account_id):
         return MatchStatus.BAD_REQUEST.value, 0, count
-    if not has_event_room(engine, events, count, instrument_id):
+    book = book_at(engine, instrument_id)
+    if not has_event_room(engine, events, count, book):
         return MatchStatus.EVENTS_FULL.value, 0, count
-    canceled = 0
-    for side in (Side.BID.value, Side.ASK.value):
-        price_steps = engine.books[best_at(instrument_id, side)]
-        while is_price(price_steps):
-            slot = engine.levels[find_level(engine, instrument_id, price_steps)]["head"]
-            while slot != 0:
-                after = engine.orders[slot]["next"]
-                if engine.orders[slot]["account_id"] == account_id:
-                    count = cancel_slot(engine, events, count, slot, Reason.NONE.value)
-                    canceled += 1
-                slot = after
-            price_steps = next_behind(engine, instrument_id, side, price_steps)
+    canceled, count = end_orders(engine, events, count, book, account_id)
     return MatchStatus.OK.value, canceled, count
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def amend(engine, events, count, instrument_id, account_id, order_id, price_steps, qty_steps):
     """Give an open order a new price and total quantity (USD-M futures "Modify Order").
 
@@ -200,61 +216,67 @@ def amend(engine, events, count, instrument_id, account_id, order_id, price_step
     slot = find_own(engine, instrument_id, account_id, order_id)
     if slot == 0:
         return MatchStatus.UNKNOWN_ORDER.value, count
-    status = check_order(engine, events, count, instrument_id, account_id, price_steps, qty_steps)
+    book = book_at(engine, instrument_id)
+    holding = holding_at(engine, book, account_id)
+    status = check_order(engine, events, count, book, holding, price_steps, qty_steps)
     if status != MatchStatus.OK:
         return status, count
-    order = engine.orders[slot]
-    side = order["side"]
-    if order["price_steps"] == price_steps and order["order_qty_steps"] == qty_steps:
+    order = order_at(slot)
+    side = side_of(engine, order)
+    if engine[order + PRICE] == price_steps and engine[order + ORDER_QTY] == qty_steps:
         return MatchStatus.NOT_CHANGED.value, count
-    if order["amendment_count"] >= AMENDMENTS_MAX:
+    if engine[order + FLAGS] >> AMENDMENT_SHIFT >= AMENDMENTS_MAX:
         return MatchStatus.AMENDMENTS.value, count
-    executed_steps = order["order_qty_steps"] - order["leaves_qty_steps"]
+    executed_steps = engine[order + ORDER_QTY] - engine[order + LEAVES]
+    reason = Reason.NONE.value
     if qty_steps <= executed_steps:
         reason = Reason.AMEND_QTY.value
-        return MatchStatus.OK.value, cancel_slot(engine, events, count, slot, reason)
-    if order["time_in_force"] == TimeInForce.GTX:
-        if is_crossing(engine, instrument_id, side, price_steps):
+    elif engine[order + FLAGS] & FLAG_POST_ONLY:
+        if is_crossing(engine, book, side, price_steps):
             reason = Reason.AMEND_POST_ONLY.value
-            return MatchStatus.OK.value, cancel_slot(engine, events, count, slot, reason)
-    if not has_room(engine, instrument_id, price_steps):
+    if reason != Reason.NONE:
+        return MatchStatus.OK.value, cancel_slot(engine, events, count, book, slot, reason)
+    if not has_room(engine, book, price_steps):
         return MatchStatus.LEVELS_FULL.value, count
-    count = take_off(engine, events, count, slot)
+    count = take_off(engine, events, count, book, slot)
     leaves_steps = qty_steps - executed_steps
-    if order["reduce_only"]:
-        holding = engine.holdings[account_id, instrument_id]
-        leaves_steps = min(leaves_steps, reducible(holding, side))
-    order["price_steps"] = price_steps
-    order["order_qty_steps"] = executed_steps + leaves_steps
-    order["leaves_qty_steps"] = leaves_steps
-    order["amendment_count"] += 1
-    count = write_off(events, count, EventKind.AMENDED.value, 0, order)
-    return MatchStatus.OK.value, work(engine, events, count, slot, StpMode.NONE.value)
-
-
-@njit(cache=True, forceinline=True)
-def find(engine, order_id):
-    """Return the slot of an open order in `engine.orders`, or 0."""
-    slot = order_id & SLOT_MASK
-    if order_id <= 0 or slot >= len(engine.orders):
-        return 0
-    return slot if engine.orders[slot]["order_id"] == order_id else 0
-
-
-@njit(cache=True)
-def best(engine, instrument_id):
-    """Return (bid_price, bid_qty, ask_price, ask_qty) in steps; empty: NO_BID or NO_ASK and 0."""
-    bid_steps = engine.books[best_at(instrument_id, Side.BID.value)]
-    ask_steps = engine.books[best_at(instrument_id, Side.ASK.value)]
-    return (
-        bid_steps,
-        level_qty(engine, instrument_id, bid_steps),
-        ask_steps,
-        level_qty(engine, instrument_id, ask_steps),
+    if engine[order + FLAGS] & FLAG_REDUCE_ONLY:
+        leaves_steps = min(leaves_steps, reducible(engine, holding, side))
+    engine[order + PRICE] = price_steps
+    engine[order + ORDER_QTY] = executed_steps + leaves_steps
+    engine[order + LEAVES] = leaves_steps
+    engine[order + FLAGS] += 1 << AMENDMENT_SHIFT
+    count = write_order(engine, events, count, EventKind.AMENDED, 0, order)
+    stp_mode = StpMode.NONE.value
+    return MatchStatus.OK.value, work(
+        engine, events, count, book, slot, price_steps, stp_mode, reason
     )
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False, forceinline=True)
+def find(engine, order_id):
+    """Return the slot of an open order in the pool, or 0."""
+    slot = order_id & SLOT_MASK
+    if slot == 0 or slot > engine[ORDERS_LIMIT]:
+        return 0
+    return slot if engine[order_at(slot) + ORDER_ID] == order_id else 0
+
+
+@njit(cache=True, _nrt=False)
+def best(engine, instrument_id):
+    """Return (bid_price, bid_qty, ask_price, ask_qty) in steps; empty: NO_BID or NO_ASK and 0."""
+    book = book_at(engine, instrument_id)
+    bid_steps = engine[best_at(book, Side.BID.value)]
+    ask_steps = engine[best_at(book, Side.ASK.value)]
+    return (
+        bid_steps,
+        level_qty(engine, book, bid_steps),
+        ask_steps,
+        level_qty(engine, book, ask_steps),
+    )
+
+
+@njit(cache=True, _nrt=False)
 def depth(engine, instrument_id, side, prices, quantities):
     """Copy the best levels of one side, best first, until they end or the arrays are full.
 
@@ -266,38 +288,46 @@ def depth(engine, instrument_id, side, prices, quantities):
     Returns:
         How many levels were copied.
     """
-    price_steps = engine.books[best_at(instrument_id, side)]
+    book = book_at(engine, instrument_id)
+    price_steps = engine[best_at(book, side)]
     copied = 0
     while copied < len(prices) and is_price(price_steps):
         prices[copied] = price_steps
-        quantities[copied] = level_qty(engine, instrument_id, price_steps)
+        quantities[copied] = level_qty(engine, book, price_steps)
         copied += 1
-        price_steps = next_behind(engine, instrument_id, side, price_steps)
+        price_steps = next_behind(engine, book, side, price_steps)
     return copied
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def last_update_id(engine, instrument_id):
     """Return the update id of the last LEVEL event of an instrument, 0 before the first."""
-    return engine.books[book_at(instrument_id) + UPDATE_ID]
+    return engine[book_at(engine, instrument_id) + UPDATE_ID]
 
 
-@njit(cache=True, forceinline=True)
-def level_qty(engine, instrument_id, price_steps):
-    """Return the open quantity at a best price, 0 for NO_BID and NO_ASK."""
+@njit(cache=True, _nrt=False)
+def position(engine, instrument_id, account_id):
+    """Return the signed position of an account in steps, as the engine's trades made it."""
+    return engine[holding_at(engine, book_at(engine, instrument_id), account_id) + POSITION]
+
+
+@njit(cache=True, _nrt=False)
+def level_qty(engine, book, price_steps):
+    """Return the open quantity at an occupied price, 0 for NO_BID and NO_ASK."""
     if not is_price(price_steps):
         return 0
-    return engine.levels[find_level(engine, instrument_id, price_steps)]["qty_steps"]
+    return engine[find_level(engine, book, price_steps) + LEVEL_QTY]
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def is_known(engine, instrument_id, account_id):
     """Return True if the engine has such an instrument and account."""
-    accounts, instruments = engine.holdings.shape
-    return 0 <= instrument_id < instruments and 0 <= account_id < accounts
+    return (
+        0 <= instrument_id < engine[INSTRUMENTS_LIMIT] and 0 <= account_id < engine[ACCOUNTS_LIMIT]
+    )
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def are_words(side, order_type, time_in_force, stp_mode):
     """Return True if each is a member of its enumeration."""
     return (
@@ -308,150 +338,85 @@ def are_words(side, order_type, time_in_force, stp_mode):
     )
 
 
-@njit(cache=True, forceinline=True)
-def has_event_room(engine, events, count, instrument_id):
+@njit(cache=True, _nrt=False, forceinline=True)
+def has_event_room(engine, events, count, book):
     """Return True if `events` can take what one request causes at most."""
-    open_count = engine.books[book_at(instrument_id) + OPEN_COUNT]
-    return count + 2 * open_count + EVENTS_SPARE <= len(events)
+    return count + 2 * engine[book + OPEN_COUNT] + EVENTS_SPARE <= len(events)
 
 
-@njit(cache=True, forceinline=True)
-def check_order(engine, events, count, instrument_id, account_id, limit_steps, qty_steps):
+@njit(cache=True, _nrt=False, forceinline=True)
+def check_order(engine, events, count, book, holding, limit_steps, qty_steps):
     """Judge the numbers of an order and the room for its events."""
-    if not has_event_room(engine, events, count, instrument_id):
+    if not has_event_room(engine, events, count, book):
         return MatchStatus.EVENTS_FULL.value
     if not 1 <= limit_steps <= PRICE_STEPS_MAX:
         return MatchStatus.BAD_PRICE.value
     if not 1 <= qty_steps <= QTY_STEPS_MAX:
         return MatchStatus.BAD_QTY.value
-    if abs(engine.holdings[account_id, instrument_id]["position_steps"]) > POSITION_STEPS_MAX:
+    if abs(engine[holding + POSITION]) > POSITION_STEPS_MAX:
         return MatchStatus.POSITION.value
     return MatchStatus.OK.value
 
 
-@njit(cache=True, forceinline=True)
-def is_crossing(engine, instrument_id, side, limit_steps):
+@njit(cache=True, _nrt=False, forceinline=True)
+def is_crossing(engine, book, side, limit_steps):
     """Return True if an order would take at once."""
-    return side * (limit_steps - engine.books[best_at(instrument_id, -side)]) >= 0
+    return side * (limit_steps - engine[best_at(book, -side)]) >= 0
 
 
-@njit(cache=True, forceinline=True)
-def has_room(engine, instrument_id, price_steps):
+@njit(cache=True, _nrt=False, forceinline=True)
+def has_room(engine, book, price_steps):
     """Return True if an order can rest at a price."""
-    if is_in_window(engine, instrument_id, price_steps):
-        return True
-    return prepare_price(engine, instrument_id, price_steps)
+    return is_in_window(engine, book, price_steps) or prepare_price(engine, book, price_steps)
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def find_own(engine, instrument_id, account_id, order_id):
     """Return the slot of an open order of this account and instrument, or 0."""
     slot = find(engine, order_id)
-    order = engine.orders[slot]
-    is_own = order["account_id"] == account_id and order["instrument_id"] == instrument_id
-    return slot if is_own else 0
+    owner = engine[order_at(slot) + OWNER]
+    return slot if owner == instrument_id << HALF_BITS | account_id else 0
 
 
-@njit(cache=True, forceinline=True)
+@njit(cache=True, _nrt=False, forceinline=True)
 def next_order_id(engine, slot):
     """Return a new order id: it grows with each order, and says where the order is."""
-    sequence = engine.books[ORDER_SEQUENCE] + 1
-    engine.books[ORDER_SEQUENCE] = sequence
-    return (sequence << SLOT_BITS) | slot
+    sequence = engine[ORDER_SEQUENCE] + 1
+    engine[ORDER_SEQUENCE] = sequence
+    return sequence << SLOT_BITS | slot
 
 
-@njit(cache=True, forceinline=True)
-def open_order(
-    engine, instrument_id, account_id, side, time_in_force, reduce_only, price_steps, qty_steps
-):
-    """Take a slot for an order that may rest, and fill it; return the slot."""
-    slot = engine.books[FREE_SLOT]
-    order = engine.orders[slot]
-    engine.books[FREE_SLOT] = order["next"]
-    order["order_id"] = next_order_id(engine, slot)
-    order["price_steps"] = price_steps
-    order["order_qty_steps"] = qty_steps
-    order["leaves_qty_steps"] = qty_steps
-    order["account_id"] = account_id
-    order["instrument_id"] = instrument_id
-    order["side"] = side
-    order["time_in_force"] = time_in_force
-    order["reduce_only"] = reduce_only
-    order["amendment_count"] = 0
-    book = book_at(instrument_id)
-    engine.books[book + OPEN_COUNT] += 1
-    if reduce_only:
-        engine.books[book + REDUCE_ONLY_COUNT] += 1
-        engine.holdings[account_id, instrument_id]["reduce_only_count"] += 1
-    return slot
+@njit(cache=True, _nrt=False, forceinline=True)
+def cancel_slot(engine, events, count, book, slot, reason):
+    """Cancel an open order; return the new count of events."""
+    return end_order(engine, events, count, book, slot, EventKind.CANCELED, reason)
 
 
-@njit(cache=True, forceinline=True)
-def cancel_slot(engine, events, count, slot, reason):
-    """Cancel an open order that is on a level; return the new count of events."""
-    count = write_off(events, count, EventKind.CANCELED.value, reason, engine.orders[slot])
-    count = take_off(engine, events, count, slot)
-    free_order(engine, slot)
-    return count
-
-
-@njit(cache=True, forceinline=True)
-def work(engine, events, count, slot, stp_mode):
-    """Let an order that is on no level take what it can and rest; return the count of events."""
-    order = engine.orders[slot]
-    instrument_id = order["instrument_id"]
-    side = order["side"]
-    if not is_crossing(engine, instrument_id, side, order["price_steps"]):
-        return put_on(engine, events, count, slot)
-    leaves_steps, outcome, count = take(
-        engine, events, count, instrument_id, order["account_id"], order["order_id"], side,
-        order["price_steps"], order["leaves_qty_steps"], stp_mode,
-    )  # fmt: skip
-    order["leaves_qty_steps"] = leaves_steps
-    if leaves_steps > 0 and not outcome & STOPPED:
-        count = put_on(engine, events, count, slot)
-    else:
-        if leaves_steps > 0:
-            count = write_off(events, count, EventKind.EXPIRED.value, Reason.STP.value, order)
-        free_order(engine, slot)
-    if outcome & SHRUNK:
-        count = knock_out(engine, events, count, instrument_id)
-    return count
-
-
-@njit(cache=True)
-def execute(
-    engine,
-    events,
-    count,
-    instrument_id,
-    account_id,
-    order_id,
-    side,
-    price_steps,
-    limit_steps,
-    qty_steps,
-    stp_mode,
-    reason,
-):
-    """Let an order that never rests take what it can; return the new count of events.
+@njit(cache=True, _nrt=False, forceinline=True)
+def work(engine, events, count, book, slot, limit_steps, stp_mode, reason):
+    """Let an order that is on no level take what it can and rest, or expire if it is of slot 0.
 
     Args:
-        price_steps: as asked; it goes into the events.
         limit_steps: worst price it may take.
-        reason: of its expiry if something is left: Reason.IOC or MARKET.
+        reason: of its expiry if something is left: Reason.IOC or MARKET; of slot 0 only.
+
+    Returns:
+        The new count of events.
     """
-    leaves_steps, outcome, count = take(
-        engine, events, count, instrument_id, account_id, order_id, side, limit_steps, qty_steps,
-        stp_mode,
-    )  # fmt: skip
-    if leaves_steps > 0:
-        if outcome & STOPPED:
-            reason = Reason.IOC_STP.value if reason == Reason.IOC else Reason.STP.value
-        count = write_order_event(
-            events, count, EventKind.EXPIRED.value, reason, instrument_id, account_id, order_id,
-            side, price_steps, qty_steps, leaves_steps,
-        )  # fmt: skip
+    order = order_at(slot)
+    outcome = 0
+    if is_crossing(engine, book, side_of(engine, order), limit_steps):
+        outcome, count = take(engine, events, count, book, order, limit_steps, stp_mode)
+    if slot != 0 and not outcome & STOPPED and engine[order + LEAVES] > 0:
+        count = put_on(engine, events, count, book, slot)
+    else:
+        if engine[order + LEAVES] > 0:
+            if outcome & STOPPED:
+                is_ioc = slot == 0 and reason == Reason.IOC
+                reason = Reason.IOC_STP.value if is_ioc else Reason.STP.value
+            count = write_order(engine, events, count, EventKind.EXPIRED, reason, order)
+        if slot != 0:
+            free_order(engine, book, slot)
     if outcome & SHRUNK:
-        count = knock_out(engine, events, count, instrument_id)
+        _, count = end_orders(engine, events, count, book, -1)
     return count
