@@ -478,23 +478,25 @@ def _take_liquidation(text, words, place, symbols, state):
     """Write a liquidation, or ask for a pass (0) over the object "o" that holds its facts."""
     if state[PASS] == 0:
         state[TS_EVENT] = event_time_of(state)
-        if state[TS_EVENT] < 0:
-            return state[TS_EVENT]
         begin_pass(state, first_of(state, F_O), state[MESSAGE_DEPTH] + 1)
         return 0
     status = resolve_symbol(text, symbols, state)
+    if status >= 0:
+        status = min(state[TS_EVENT], _NONE)
     if status < 0:
         return status
     return write_liquidation(text, words, place, symbols, state, state[TS_EVENT])
 
 
 @njit(cache=True, _nrt=False)
-def _take_event(text, words, place, symbols, state):
+def _take_event(text, words, place, room, symbols, state):
     """Write the event that was scanned; return slots written, 0 to scan once more, a status."""
     if state[PASS] == 0:
         status = _resolve(text, symbols, state)
         if status < 0:
             return status
+        if room < 1:
+            return np.int64(Decoded.NO_ROOM)
     event = state[EVENT]
     if event == DEPTH:
         return _take_depth(words, place, state)
@@ -552,9 +554,7 @@ def _decode(text, first, end, symbols, words, slot_mask, sequence, room, state):
             return after
         if state[PASS] == 0 and skip_space(text, after, end) != end:
             return np.int64(Decoded.SYNTAX)
-        if room < 1:
-            return np.int64(Decoded.NO_ROOM)
-        status = _take_event(text, words, sequence & slot_mask, symbols, state)
+        status = _take_event(text, words, sequence & slot_mask, room, symbols, state)
     return status
 
 
