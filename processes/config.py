@@ -26,7 +26,7 @@ KEY_BYTES_MAX = 4_096
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 
 
-class ConnectionConfig(Base, frozen=True):
+class ConnectionConfig(Base, kw_only=True):
     """Config table [venue]: where to trade, and what.
 
     Attributes:
@@ -49,7 +49,7 @@ class ConnectionConfig(Base, frozen=True):
     secret_key_file: str = ""
 
 
-class Config(Base, frozen=True):
+class Config(Base, kw_only=True):
     """A whole file.
 
     Attributes:

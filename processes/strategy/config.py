@@ -3,7 +3,7 @@
 from common.config import Base
 
 
-class StrategyConfig(Base):
+class StrategyConfig(Base, kw_only=True):
     """Which strategy runs, with which parameters.
 
     Attributes:
