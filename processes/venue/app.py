@@ -122,14 +122,15 @@ class Venue:
         """
         app = web.Application(client_max_size=MESSAGE_BYTES_MAX)
         app.router.add_route("*", "/{path:.*}", self.handle)
-        self.runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self.runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=1.0
+        )
         await self.runner.setup()
         site = web.TCPSite(
             self.runner,
             self.config.host,
             self.config.port,
             ssl_context=self.certificate(),
-            shutdown_timeout=1.0,
         )
         try:
             await site.start()

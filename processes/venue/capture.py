@@ -225,7 +225,7 @@ class CaptureMarket(RecordedMarket):
             if not self.has_agg_trades:
                 assert self.exchange is not None
                 streams = self.exchange.streams[index]
-                streams.add_agg(payload.t, price, qty, payload.m, payload.T or now_ms)
+                streams.add_agg(payload.t, price, qty, payload.m, payload.T or now_ms, now_ms)
         elif payload.e == "aggTrade":
             self.has_agg_trades = True
         elif payload.e == "markPriceUpdate" and payload.i:

@@ -357,23 +357,29 @@ class SymbolStreams:
                 f'"p":"{self.texts.price(price_steps)}","q":"{self.texts.qty(qty_steps)}",'
                 f'"X":"MARKET","m":{maker},"st":1}}',
             )
-        self.add_agg(trade_id, price_steps, qty_steps, is_buyer_maker, now_ms)
+        self.add_agg(trade_id, price_steps, qty_steps, is_buyer_maker, now_ms, now_ms)
 
     def add_agg(
-        self, trade_id: int, price_steps: int, qty_steps: int, is_buyer_maker: bool, now_ms: int
+        self,
+        trade_id: int,
+        price_steps: int,
+        qty_steps: int,
+        is_buyer_maker: bool,
+        ts_ms: int,
+        now_ms: int,
     ) -> None:
-        """Add a trade to the running aggregate of its price and taking side."""
+        """Add a trade, made at `ts_ms`, to the running aggregate of its price and taking side."""
         agg = self.agg
         if agg is not None and (agg[0] != price_steps or agg[1] != is_buyer_maker):
             self.flush_agg(now_ms)
             agg = None
         if agg is None:
-            self.agg = [price_steps, is_buyer_maker, qty_steps, trade_id, trade_id, now_ms]
+            self.agg = [price_steps, is_buyer_maker, qty_steps, trade_id, trade_id, ts_ms]
             self.agg_due_ms = now_ms + AGG_TRADE_MS
         else:
             agg[2] += qty_steps
             agg[4] = trade_id
-            agg[5] = now_ms
+            agg[5] = ts_ms
 
     def flush_agg(self, now_ms: int) -> None:
         """Publish the running aggregate; its id counts on whether or not anybody hears it."""
