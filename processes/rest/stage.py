@@ -1,17 +1,19 @@
 """The rest stage: rings on one side, HTTP on the other, the protocol between them."""
 
-from collections.abc import Callable
 from typing import Protocol as Interface
 
 import numpy as np
 
 from common import log
 from common.binance import Credentials
+from common.binance_depth import decode_snapshot, snapshot_end_slots, snapshot_slots
 from common.enums import Phase
 from common.messages import read_requests, reports_array
 from processes.rest.calls import Answer, Wire, write_call
 from processes.rest.counters import ROUND_TRIP, Counter
+from processes.rest.desk import Snapshot
 from processes.rest.protocol import Protocol
+from processes.rest.watch import GatewayWatch
 from shm.counters import Counters, record_value
 from shm.latch import LATCH_WORDS, is_any_set
 from shm.ring import Consumer, Producer
@@ -82,8 +84,7 @@ class RestStage:
         credentials: sign and key the calls.
         counters: of this process.
         kill_words: the kill page.
-        is_gateway_dead: looks at the gateway process, given the time.
-        encode_snapshot: (venue's JSON, Snapshot fields) -> market words int64[n, 8], see app.py.
+        watch: looks at the gateway process.
         clock: common.clock, or a virtual one.
     """
 
@@ -95,8 +96,7 @@ class RestStage:
         credentials: Credentials,
         counters: Counters,
         kill_words: np.ndarray,
-        is_gateway_dead: Callable[[int], bool],
-        encode_snapshot: Callable[..., list[np.ndarray]],
+        watch: GatewayWatch,
         clock: Clock,
     ) -> None:
         self.protocol = protocol
@@ -105,8 +105,7 @@ class RestStage:
         self.credentials = credentials
         self.counters = counters
         self.kill_words = kill_words
-        self.is_gateway_dead = is_gateway_dead
-        self.encode_snapshot = encode_snapshot
+        self.watch = watch
         self.clock = clock
         self.consumers = [rings.book_requests, rings.risk_requests, rings.orders]
         self.spill = Spill(rings.reports, protocol.desk.config.spill_max)
@@ -123,7 +122,7 @@ class RestStage:
         protocol.on_kill_page(bool(is_any_set(self.kill_words, LATCH_WORDS)))
         if now_ns >= self.look_due_ns:
             self.look_due_ns = now_ns + LOOK_NS
-            protocol.on_gateway(self.is_gateway_dead(now_ns))
+            protocol.on_gateway(self.watch.is_dead(now_ns))
         work = protocol.step(now_ns, self.clock.now_wall_ns())
         if self.has_room():
             work += self.take_requests()
@@ -189,19 +188,35 @@ class RestStage:
             done += len(records)
             if not self.rings.sessions.try_write(records):
                 self.counters.values[Counter.SESSIONS_LOST] += len(records)
-        return done + self.write_snapshots()
+        return done + self.write_snapshots(now_ns)
 
-    def write_snapshots(self) -> int:
+    def write_snapshots(self, now_ns: int) -> int:
         """Encode answered snapshots and write their messages, one after the other."""
         desk = self.protocol.desk
         for snapshot in desk.snapshots:
-            self.messages += self.encode_snapshot(snapshot)
+            self.messages += self.encode_snapshot(snapshot, now_ns)
         desk.snapshots.clear()
         done = 0
         while self.messages and self.rings.snapshots.try_write(self.messages[0]):
             del self.messages[0]
             done += 1
         return done
+
+    def encode_snapshot(self, snapshot: Snapshot, now_ns: int) -> list[np.ndarray]:
+        """Return the messages of one answer: begin and end, or an end that says it failed."""
+        desk = self.protocol.desk
+        request_id, row, recv_ns = snapshot.request_id, snapshot.instrument_id, snapshot.ts_recv_ns
+        if snapshot.body:
+            try:
+                book = decode_snapshot(snapshot.body)
+                begin = snapshot_slots(book, desk.instruments[row], request_id, recv_ns, now_ns)
+                end = snapshot_end_slots(book, row, request_id, recv_ns, now_ns)
+                self.counters.values[Counter.SNAPSHOTS] += 1
+                return [begin, end]
+            except (ValueError, RecursionError) as error:
+                desk.count_bad_answer("depth", error)
+        self.counters.values[Counter.SNAPSHOTS_FAILED] += 1
+        return [snapshot_end_slots(None, row, request_id, recv_ns, now_ns)]
 
     def fds(self) -> list[tuple[int, int]]:
         """Return the descriptors to sleep on."""
@@ -233,3 +248,4 @@ class RestStage:
     def close(self) -> None:
         """Close the connections; the ring ends belong to the shell."""
         self.http.close()
+        self.watch.close()

@@ -57,6 +57,9 @@ class Bench:
     A handler gets the request and gives (status, body), or "lost" (no answer) or "unsent".
     """
 
+    seen_type = Seen
+    credentials = CREDENTIALS
+
     def __init__(self, **config):
         self.values = np.zeros(len(Counter), np.int64)
         self.config = RestConfig(**config)
@@ -85,6 +88,9 @@ class Bench:
 
     def on(self, name, handler):
         self.handlers[name] = handler if callable(handler) else lambda request: handler
+
+    def now_wall_ns(self):
+        return WALL_NS + self.now_ns
 
     def turn(self):
         """One turn of the stage at the present instant."""
