@@ -14,7 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import unquote
 
-import msgspec
 import trustme
 from aiohttp import WSMsgType, web
 
@@ -24,7 +23,6 @@ from common.errors import TickringError, UnavailableError
 from common.instruments import Instrument, load_facts, register
 from processes.venue.build import build_exchange
 from processes.venue.config import VenueConfig
-from processes.venue.errors import VenueError
 from processes.venue.faults import Faults, is_placement
 from processes.venue.rest import Request, Rest
 from processes.venue.streams import OUTBOX_FRAMES_MAX, Connection
@@ -214,9 +212,10 @@ class Venue:
             ip=ip,
             now_ms=self.now_ms(),
         )
-        if (request.method, path) == ORDER and self.faults.refuse():
-            return web.Response(status=503, body=msgspec.json.encode(VenueError(-1008).body()))
-        answer = self.faults.rewrite(request.method, path, self.rest.handle(question))
+        is_refused = (request.method, path) == ORDER and self.faults.refuse()
+        answer = self.faults.rewrite(
+            request.method, path, self.rest.handle(question, overloaded=is_refused)
+        )
         if answer is None:
             if request.transport is not None:
                 request.transport.close()

@@ -247,8 +247,8 @@ class Rest:
         self.exchange.trading.cancel_all(request.account, symbol(request), request.now_ms)
         return {"code": 200, "msg": "The operation of cancel all open order is done."}
 
-    def handle(self, request: Request) -> Answer:
-        """Answer one request."""
+    def handle(self, request: Request, overloaded: bool = False) -> Answer:
+        """Answer one request; `overloaded` refuses it with -1008."""
         route = self.routes.get((request.method, request.path))
         limits = self.exchange.limits
         headers: dict[str, str] = {}
@@ -260,6 +260,8 @@ class Rest:
             weight = route.weight if isinstance(route.weight, int) else route.weight(request.params)
             limits.add_weight(request.ip, weight, request.now_ms)
             self.authorize(request, route)
+            if overloaded:
+                raise VenueError(-1008)
             body = route.call(request)
             if route.counts_order:
                 ten, minute = limits.used_orders(request.account, request.now_ms)
