@@ -8,7 +8,7 @@ are published with one release store a batch; each end keeps a private copy of t
 message of several slots is published at once, so a cursor always stands between two messages.
 
 Ledger: offered = published + dropped; published = consumed + lag; an observer's own: published =
-read + lapped + lag. A GAP slot counts as offered when it is published.
+read + lapped + lag. Offered is what was counted plus the GAP slots published.
 
 Rules: all kernels are compiled without reference counting (_nrt=False): they allocate nothing, and
 numba otherwise counts every array of an end with locked instructions at each call.
@@ -35,7 +35,6 @@ from shm.words import (
     L_GAP_OPEN,
     L_LAG_MAX,
     L_LIMIT,
-    L_LOST_NEXT,
     L_PUBLISHED,
     L_RELEASED,
     L_RESERVED,
@@ -44,10 +43,12 @@ from shm.words import (
     P_CURSOR,
     P_DROPPED,
     P_GAP_LAST,
+    P_GAP_NUMBER,
     P_GAP_SEQUENCE,
     P_GAPS,
     P_LOST_FIRST,
     P_LOST_LAST,
+    P_LOST_NEXT,
     P_LOST_REASON,
     P_LOST_SCOPE,
     P_OFFERED,
@@ -137,17 +138,20 @@ def try_claim(out, count):
 
 
 @njit(cache=True, _nrt=False)
-def _clear_told_loss(out):
-    """Forget the loss that the GAP just published tells; keep what was lost after it."""
-    local, own = out.local, out.own
-    own[P_GAPS] += 1
-    own[P_OFFERED] += 1
+def clear_told_loss(own):
+    """Forget the loss that the GAP just published tells; keep what was lost after it.
+
+    Doing it twice is the same as once: a killed producer's successor does it again.
+
+    Args:
+        own: int64[512], the producer page, changed.
+    """
+    own[P_GAPS] = own[P_GAP_NUMBER]
     if own[P_LOST_LAST] > own[P_GAP_LAST]:
-        own[P_LOST_FIRST] = local[L_LOST_NEXT]
+        own[P_LOST_FIRST] = own[P_LOST_NEXT]
     else:
         store_release(own, P_LOST_REASON, 0)
-    own[P_GAP_SEQUENCE] = -1
-    local[L_GAP_OPEN] = 0
+    store_release(own, P_GAP_SEQUENCE, -1)
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
@@ -166,7 +170,8 @@ def publish(out):
     store_release(out.own, P_CURSOR, end)
     local[L_PUBLISHED] = end
     if local[L_GAP_OPEN] != 0:
-        _clear_told_loss(out)
+        clear_told_loss(out.own)
+        local[L_GAP_OPEN] = 0
     if local[L_BELL] >= 0:
         ring_if_asleep(local[L_BELL], out.own, out.other)
 
@@ -215,9 +220,8 @@ def count_dropped(out, count, reason, instrument_id):
         store_release(own, P_LOST_REASON, reason)
     else:
         if local[L_GAP_OPEN] != 0 and own[P_LOST_LAST] == own[P_GAP_LAST]:
-            local[L_LOST_NEXT] = first
-            own[P_LOST_SCOPE] = instrument_id
-        elif own[P_LOST_SCOPE] != instrument_id:
+            own[P_LOST_NEXT] = first
+        if own[P_LOST_SCOPE] != instrument_id:
             own[P_LOST_SCOPE] = -1
         own[P_LOST_LAST] = last
     own[P_DROPPED] += count
@@ -256,7 +260,8 @@ def try_write_gap(out, now_ns):
     slots[slot, 6] = 0
     slots[slot, 7] = 0
     own[P_GAP_LAST] = own[P_LOST_LAST]
-    own[P_GAP_SEQUENCE] = sequence
+    own[P_GAP_NUMBER] = own[P_GAPS] + 1
+    store_release(own, P_GAP_SEQUENCE, sequence)
     local[L_GAP_OPEN] = 1
     return 1
 

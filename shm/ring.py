@@ -16,6 +16,7 @@ from shm.cursors import (
     Out,
     abandon,
     available,
+    clear_told_loss,
     count_dropped,
     count_offered,
     load_word,
@@ -48,11 +49,8 @@ from shm.words import (
     P_CLAIM,
     P_CURSOR,
     P_DROPPED,
-    P_GAP_LAST,
     P_GAP_SEQUENCE,
     P_GAPS,
-    P_LOST_FIRST,
-    P_LOST_LAST,
     P_LOST_REASON,
     P_OFFERED,
     P_SPILLED,
@@ -303,13 +301,9 @@ def _repair_ledger(own: np.ndarray, first_sequence: int) -> None:
     """Bring the ledger to what a dead producer had published, and clear a loss that it had told."""
     published = int(own[P_CURSOR])
     if 0 <= own[P_GAP_SEQUENCE] < published:
-        own[P_GAPS] += 1
-        if own[P_LOST_LAST] > own[P_GAP_LAST]:
-            own[P_LOST_FIRST] = own[P_GAP_LAST] + 1
-        else:
-            own[P_LOST_REASON] = 0
+        clear_told_loss(own)
     own[P_GAP_SEQUENCE] = -1
-    own[P_OFFERED] = published - first_sequence + own[P_DROPPED]
+    own[P_OFFERED] = published - first_sequence - own[P_GAPS] + own[P_DROPPED]
     own[P_SPILLED] = 0
 
 
@@ -404,7 +398,7 @@ def ledger(
     published = int(load_word(read_only(producer), P_CURSOR))
     return {
         "capacity": capacity,
-        "offered": int(producer[P_OFFERED]),
+        "offered": int(producer[P_OFFERED] + producer[P_GAPS]),
         "published": published - first_sequence,
         "gaps": int(producer[P_GAPS]),
         "dropped": int(producer[P_DROPPED]),
