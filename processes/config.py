@@ -14,6 +14,11 @@ from common import instruments
 from common.config import Base, load
 from common.errors import ConfigError
 from common.instruments import Instrument
+from processes.book.config import BookConfig
+from processes.gateway.config import GatewayConfig
+from processes.rest.config import RestConfig
+from processes.risk.config import RiskConfig
+from processes.risk.limits import limit_table
 from processes.strategy.config import StrategyConfig
 from processes.supervisor.config import SupervisorConfig
 from processes.venue.config import VenueConfig
@@ -68,7 +73,11 @@ class Config(Base, kw_only=True):
     instruments_file: str
     idle: Literal["auto", "spin", "yield", "park"] = "auto"
     venue: ConnectionConfig
+    book: BookConfig = BookConfig()
     strategy: StrategyConfig
+    risk: RiskConfig
+    gateway: GatewayConfig = GatewayConfig()
+    rest: RestConfig = RestConfig()
     simulator: VenueConfig | None = None
     supervisor: SupervisorConfig = SupervisorConfig()
     folder: str = ""
@@ -100,6 +109,10 @@ class Config(Base, kw_only=True):
         missing = [name for name in self.venue.symbols if name not in self.simulator.symbols]
         if missing:
             raise ValueError(f"simulator.symbols lacks {', '.join(missing)}, expected all traded")
+        if not self.simulator.accounts or not self.simulator.accounts[0].api_key_file:
+            raise ValueError(
+                "simulator.accounts: the first has no api_key_file, expected it: it is ours"
+            )
 
     def _check_live(self) -> None:
         if self.simulator is not None:
@@ -155,6 +168,7 @@ def load_config(path: Path, instance: str = "") -> Loaded:
     registered = instruments.register(
         config.venue.name, config.venue.symbols, facts, instruments_path
     )
+    limit_table(config.risk, registered)
     notes = []
     venue = config.venue
     for field in (*KEY_FIELDS, "ca_file"):

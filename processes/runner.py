@@ -200,7 +200,7 @@ class Context:
 
 
 class Shell:
-    """Drives one stage until the phase is EXIT, SIGTERM arrives, or the supervisor has gone.
+    """Drives one stage until the phase is EXIT or the supervisor has gone; alone, until SIGTERM.
 
     Args:
         stage: what to run.
@@ -245,8 +245,10 @@ class Shell:
         self.has_fds = hasattr(stage, "fds")
         self.next_timer_ns: Callable[[], int] | None = getattr(stage, "next_timer_ns", None)
         self.housekeeping_due_ns = 0
-        signal.signal(signal.SIGTERM, self._on_sigterm)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to handle
+        # A service manager signals everybody at once; who has a supervisor waits for its word.
+        is_alone = supervisor_fd == NO_FD
+        signal.signal(signal.SIGTERM, self._on_sigterm if is_alone else signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def run(self) -> None:
         """Run until the end."""

@@ -69,6 +69,7 @@ def _run(loaded: Loaded, run_for_ns: int, summary_path: Path | None, keep: bool)
         plan=loaded.plan,
         settings=settings,
         idle=config.idle,
+        order_rows=config.risk.order_count_max,
         session=next_session(loaded.state_dir),
         resolve=simulator.resolve,
     )

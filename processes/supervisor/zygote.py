@@ -84,7 +84,8 @@ class Zygote:
         log.set_process("zygote")
         set_title("zygote")
         os.setpgid(0, 0)  # Ctrl-C on the terminal is for the supervisor alone
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold keys
         started_ns = clock.now_ns()
         self.warm_up(lambda step, done, total: self.tell(step=step, done=done, total=total))

@@ -185,6 +185,16 @@ def test_children_end_in_order_when_the_supervisor_is_killed(start: Any) -> None
     assert registry.segments(run.instance) != []
 
 
+def test_a_service_manager_that_signals_everybody_gets_an_orderly_stop(start: Any) -> None:
+    run = start(drain_ms=300)
+    run.wait_for(" ready processes=3")
+    for name in ("source", "sink", "service"):
+        os.kill(run.status(name)["pid"], signal.SIGTERM)
+    assert run.stop() == 0, run.text
+    assert "died" not in run.text
+    assert "source state state=STOPPED" in run.text
+
+
 def test_an_orphan_that_cannot_drain_is_given_its_deadline(start: Any) -> None:
     run = start(drain_ms=60_000, settings={"drain_s_max": 1})
     run.wait_for(" ready processes=3")

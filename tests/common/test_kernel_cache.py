@@ -1,0 +1,116 @@
+"""Where compiled kernels go: the key, the modes, the clean-up."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common import kernel_cache
+from common.errors import UnavailableError
+
+from tests.support import ROOT
+
+PROBE = """
+import os, sys
+from pathlib import Path
+from common import kernel_cache
+from common.errors import TickringError
+try:
+    path = kernel_cache.configure([Path(p) for p in sys.argv[1:]])
+except TickringError as error:
+    print(f"{type(error).__name__}: {error}")
+    sys.exit(error.exit_code)
+assert "numba" not in sys.modules and "numpy" not in sys.modules
+assert os.environ["NUMBA_CACHE_DIR"] == str(path)
+print(path)
+"""
+
+
+def probe(cache: Path, *files: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    own = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA")}
+    return subprocess.run(
+        [sys.executable, "-c", PROBE, *map(str, files)],
+        env=own | {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_directory_is_private_and_chosen_before_numba(tmp_path):
+    found = probe(tmp_path)
+    path = Path(found.stdout.strip())
+    assert path.parent == tmp_path / "tickring", found.stdout + found.stderr
+    for folder in (path, path.parent):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_key_changes_with_the_strategy_the_flag_and_the_cpu(tmp_path):
+    strategy = tmp_path / "mine.py"
+    strategy.write_text("a = 1\n")
+    paths = [probe(tmp_path).stdout, probe(tmp_path, strategy).stdout]
+    strategy.write_text("a = 2\n")
+    paths.append(probe(tmp_path, strategy).stdout)
+    paths.append(probe(tmp_path, NUMBA_BOUNDSCHECK="1").stdout)
+    paths.append(probe(tmp_path, NUMBA_CPU_NAME="generic").stdout)
+    assert len(set(paths)) == len(paths), paths
+    strategy.write_text("a = 1\n")
+    assert probe(tmp_path, strategy).stdout == paths[1]
+
+
+def test_the_key_changes_with_any_source_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(kernel_cache, "ROOT", tmp_path)
+    (tmp_path / "shm" / "deep").mkdir(parents=True)
+    first = kernel_cache.cache_key()
+    (tmp_path / "shm" / "deep" / "a.py").write_text("x = 1\n")
+    second = kernel_cache.cache_key()
+    (tmp_path / "shm" / "deep" / "a.py").write_text("x = 2\n")
+    assert len({first, second, kernel_cache.cache_key()}) == 3
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
+def test_a_directory_open_to_others_is_refused(tmp_path, mode):
+    (tmp_path / "tickring").mkdir(mode=0o700)
+    (tmp_path / "tickring").chmod(mode)
+    found = probe(tmp_path)
+    assert found.returncode == 69
+    assert f"mode is {mode:04o}, expected 0700" in found.stdout
+
+
+def test_a_file_or_a_link_in_its_place_is_refused(tmp_path):
+    target = tmp_path / "target"
+    target.mkdir(mode=0o700)
+    (tmp_path / "tickring").symlink_to(target)
+    assert "not a directory" in probe(tmp_path).stdout
+    (tmp_path / "tickring").unlink()
+    (tmp_path / "tickring").write_text("")
+    assert probe(tmp_path).returncode == 69
+
+
+def test_a_foreign_owner_is_refused(tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a directory away")
+    (tmp_path / "tickring").mkdir(mode=0o700)
+    os.chown(tmp_path / "tickring", 12_345, 12_345)
+    with pytest.raises(UnavailableError, match="owner is uid 12345"):
+        kernel_cache.make_private(tmp_path / "tickring")
+
+
+def test_old_generations_go_and_recent_ones_stay(tmp_path):
+    base = tmp_path / "tickring"
+    base.mkdir(mode=0o700)
+    for i in range(20):
+        folder = base / f"{i:016x}-numba0.1-py311-x-default"
+        folder.mkdir()
+        hour = 3_600 * 1_000_000_000
+        stamp = folder.stat().st_mtime_ns - (i + 1) * hour * (0 if i == 19 else 1)
+        os.utime(folder, ns=(stamp, stamp))
+    current = Path(probe(tmp_path).stdout.strip())
+    left = {path.name for path in base.iterdir()}
+    assert current.name in left
+    assert f"{19:016x}-numba0.1-py311-x-default" in left  # somebody may be filling it
+    assert f"{0:016x}-numba0.1-py311-x-default" in left
+    assert f"{15:016x}-numba0.1-py311-x-default" not in left
+    assert len(left) == kernel_cache.GENERATIONS_MAX
