@@ -10,8 +10,10 @@ import signal
 import ssl
 import threading
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from urllib.parse import unquote
 
 import trustme
@@ -43,6 +45,7 @@ class OutSocket:
         self.frames: deque[str] = deque()
         self.ready = asyncio.Event()
         self.close_code = 0
+        self.opened_ns = clock.now_ns()
 
     def send(self, text: str) -> None:
         """Queue one text frame."""
@@ -191,6 +194,15 @@ class Venue:
             if self.faults.is_stalled(self.now_ms_real()):
                 continue
             self.exchange.advance(steps, self.now_ms())
+            self.close_old()
+
+    def close_old(self) -> None:
+        """Close the sockets that have lived their time; the oldest come first."""
+        until_ns = clock.now_ns() - self.config.connection_life_s * 1_000_000_000
+        for socket in self.sockets:
+            if socket.opened_ns > until_ns:
+                return
+            socket.close(1001)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one request of any kind."""
@@ -216,6 +228,8 @@ class Venue:
         answer = self.faults.rewrite(
             request.method, path, self.rest.handle(question, overloaded=is_refused)
         )
+        if self.faults.answers_late_ms and (request.method, path) == ORDER:
+            await asyncio.sleep(self.faults.answers_late_ms / 1_000)
         if answer is None:
             if request.transport is not None:
                 request.transport.close()
@@ -282,7 +296,12 @@ class Venue:
             answer = self.faults.rewrite_api(
                 message.data, self.ws_api.handle(session, message.data, self.now_ms(), overloaded)
             )
-            if answer is not None:
+            if answer is None:
+                continue
+            if self.faults.answers_late_ms and is_placement(message.data):
+                loop = asyncio.get_running_loop()
+                loop.call_later(self.faults.answers_late_ms / 1_000, out.send, answer)
+            else:
                 out.send(answer)
 
 
@@ -327,11 +346,11 @@ class VenueThread:
         finally:
             self.up.set()
 
-    def call(self, function, *arguments):  # type: ignore[no-untyped-def]
+    def call(self, function: Callable[..., Any], *arguments: object) -> Any:
         """Run a function on the venue's loop and return what it returns."""
         assert self.loop is not None
 
-        async def run() -> object:
+        async def run() -> Any:
             return function(*arguments)
 
         return asyncio.run_coroutine_threadsafe(run(), self.loop).result(START_S_MAX)

@@ -126,6 +126,8 @@ class VenueConfig(Base, kw_only=True):
         instruments: venue name in the instruments file.
         funding_interval_s, funding_rate_e8: of all symbols, 1e-8 of the notional.
         maker_fee_e8, taker_fee_e8: 1e-8 of the notional.
+        order_capacity: open orders of everybody together.
+        connection_life_s: after which a WebSocket is closed; the venue's is 24 hours.
     """
 
     host: str = "127.0.0.1"
@@ -145,6 +147,7 @@ class VenueConfig(Base, kw_only=True):
     maker_fee_e8: int = 20_000
     taker_fee_e8: int = 50_000
     order_capacity: Positive = 65_536
+    connection_life_s: Positive = 86_400
 
     def __post_init__(self) -> None:
         if self.flow is not None and self.capture is not None:

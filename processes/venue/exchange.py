@@ -33,6 +33,7 @@ from processes.venue.views import Views
 LIQUIDATED_ACCOUNT = 1  # synthetic: whose forced orders the flow sends; 0 is the flow itself
 ACCOUNT_BASE = 2  # ids of the configured accounts begin here
 TAKE_BOUND_E2 = 5  # marketTakeBound: a market order goes at most 5 % away from the mark
+AUTOCLOSE = "autoclose-"  # client order ids of liquidations
 STP_REASONS = (Reason.STP, Reason.IOC_STP)
 ENDED = {int(EventKind.CANCELED): "CANCELED", int(EventKind.EXPIRED): "EXPIRED"}
 
@@ -261,7 +262,8 @@ class Exchange:
             "ACCOUNT_UPDATE",
             self.views.account_update(order.account, "ORDER", index, now_ms),
         )
-        self.emit_order(order, "TRADE", fill, 0, now_ms)
+        execution = "CALCULATED" if order.client_id.startswith(AUTOCLOSE) else "TRADE"
+        self.emit_order(order, execution, fill, 0, now_ms)
 
     def on_order(self, row: Row, now_ms: int) -> None:
         """Take over what happened to an account's order that was no trade."""

@@ -12,7 +12,7 @@ import msgspec
 
 from processes.venue.config import FaultConfig
 from processes.venue.errors import VenueError
-from processes.venue.exchange import Exchange
+from processes.venue.exchange import AUTOCLOSE, Exchange
 from processes.venue.rest import Answer
 
 LOOPBACK = ("127.0.0.1", "::1")
@@ -27,13 +27,15 @@ class Command(msgspec.Struct, forbid_unknown_fields=True):
     """One fault to arm.
 
     Attributes:
-        do: drop_depth, disconnect, order_unknown, order_lost, order_overloaded, stall,
-            skew_clock, expire_listen_key, ban, stale_depth, drop_fills, repeat_fills.
-        symbol: for drop_depth.
+        do: drop_depth, disconnect, order_unknown, order_lost, order_overloaded, slow_answers,
+            stall, skew_clock, expire_listen_key, ban, stale_depth, drop_fills, repeat_fills,
+            autoclose.
+        symbol: for drop_depth and autoclose.
         kind: for disconnect: public, market, private, api, legacy or all.
         count: how many times, where that has a meaning.
-        ms: for stall, skew_clock and ban.
-        account: index in the config's list, for expire_listen_key.
+        ms: for slow_answers (0 ends it), stall, skew_clock and ban.
+        account: index in the config's list, for expire_listen_key and autoclose.
+        side, qty: of the venue's own order in an account's name, for autoclose.
     """
 
     do: str
@@ -42,6 +44,8 @@ class Command(msgspec.Struct, forbid_unknown_fields=True):
     count: int = 1
     ms: int = 0
     account: int = 0
+    side: str = ""
+    qty: str = ""
 
 
 class Closable(Protocol):
@@ -60,6 +64,8 @@ class Faults:
         self.lost = 0  # next orders: done, not answered
         self.overloaded = 0  # next orders: not done, answered -1008
         self.stalled_until_ms = 0
+        self.answers_late_ms = 0  # orders are done at once, their answers come later
+        self.autoclosed = 0
 
     def is_stalled(self, now_ms: int) -> bool:
         """Return True while the whole venue stands still."""
@@ -139,6 +145,9 @@ class Faults:
             name = command.do.removeprefix("order_")
             setattr(self, name, getattr(self, name) + command.count)
             return command.count
+        if command.do == "slow_answers":
+            self.answers_late_ms = min(command.ms, STALL_MS_MAX)
+            return self.answers_late_ms
         if command.do == "stall":
             self.stalled_until_ms = now_ms - self.exchange.clock_skew_ms
             self.stalled_until_ms += min(command.ms, STALL_MS_MAX)
@@ -167,7 +176,22 @@ class Faults:
         if command.do == "repeat_fills":
             self.exchange.users.repeat_fills += command.count
             return self.exchange.users.repeat_fills
+        if command.do == "autoclose":
+            return self.autoclose(command, now_ms)
         raise KeyError(f"{command.do}: no such fault")
+
+    def autoclose(self, command: Command, now_ms: int) -> Any:
+        """Trade in an account's name, as a liquidation does: an order that nobody there sent."""
+        self.autoclosed += 1
+        params = {
+            "symbol": command.symbol,
+            "side": command.side,
+            "type": "MARKET",
+            "quantity": command.qty,
+            "newClientOrderId": f"{AUTOCLOSE}{now_ms}{self.autoclosed:06d}",
+        }
+        account = self.exchange.account_ids[command.account]
+        return self.exchange.trading.place(account, params, now_ms).placed(True)
 
 
 def is_placement(request: str) -> bool:

@@ -4,6 +4,7 @@ Sans-I/O: a request comes as its parts, the answer goes back as status, body and
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from processes.venue import auth
 from processes.venue.auth import Key
 from processes.venue.errors import VenueError
 from processes.venue.exchange import Exchange
+from processes.venue.streams import read_json
 
 Body = Any  # what msgspec encodes, or str that is JSON already
 DEPTH_WEIGHTS = {5: 2, 10: 2, 20: 2, 50: 2, 100: 5, 500: 10, 1000: 20}
@@ -133,7 +135,7 @@ class Rest:
         t = self.exchange.trading
         order = "/v1/order"
         self.add("POST", order, self.place, weight=0, counts_order=True)
-        self.add("PUT", order, self.modify, weight=1, counts_order=True)
+        self.add("PUT", order, self.modify, weight=0, counts_order=True)
         self.add("DELETE", order, lambda r: t.cancel(r.account, r.params, r.now_ms).placed(True))
         self.add("GET", order, lambda r: t.query(r.account, r.params).queried())
         self.add("POST", "/v1/batchOrders", self.place_batch, weight=5, counts_order=True)
@@ -169,16 +171,9 @@ class Rest:
         """Register balances, positions and settings."""
         v = self.exchange.views
         for version in ("v2", "v3"):
-            self.add(
-                "GET", f"/{version}/account", lambda r, n=version: v.account(r.account, n), weight=5
-            )
+            self.add("GET", f"/{version}/account", partial(self.account, version), weight=5)
             self.add("GET", f"/{version}/balance", lambda r: v.balances(r.account), weight=5)
-            self.add(
-                "GET",
-                f"/{version}/positionRisk",
-                lambda r, n=version: v.position_risk(r.account, r.params.get("symbol"), n),
-                weight=5,
-            )
+            self.add("GET", f"/{version}/positionRisk", partial(self.risk, version), weight=5)
         self.add("POST", "/v1/leverage", lambda r: v.set_leverage(r.account, r.params, r.now_ms))
         self.add("POST", "/v1/marginType", lambda r: v.set_margin_type(r.params))
         self.add("POST", "/v1/positionSide/dual", lambda r: v.set_dual_side(r.params))
@@ -199,6 +194,15 @@ class Rest:
                 if row["rateLimitType"] == "ORDERS"
             ],
         )
+
+    def account(self, version: str, request: Request) -> Body:
+        """Return the account of one version."""
+        return self.exchange.views.account(request.account, version)
+
+    def risk(self, version: str, request: Request) -> Body:
+        """Return the positions of one version."""
+        symbol_text = request.params.get("symbol")
+        return self.exchange.views.position_risk(request.account, symbol_text, version)
 
     def place(self, request: Request) -> Body:
         """Take one new order."""
@@ -308,12 +312,12 @@ def depth_limit(params: dict[str, str]) -> int:
     """Return the depth limit, default 500.
 
     Raises:
-        VenueError: -1130 unless it is one of the documented ones.
+        VenueError: -1102 or -1130 unless it is one of the documented ones.
     """
-    text = params.get("limit", "500")
-    if not text.isdecimal() or int(text) not in DEPTH_WEIGHTS:
+    limit = auth.parse_int(params.get("limit", "500"), "limit")
+    if limit not in DEPTH_WEIGHTS:
         raise VenueError(-1130, "limit")
-    return int(text)
+    return limit
 
 
 def read_list(text: str | None, name: str) -> list[object]:
@@ -325,8 +329,8 @@ def read_list(text: str | None, name: str) -> list[object]:
     if not text:
         raise VenueError(-1102, name)
     try:
-        rows = msgspec.json.decode(text.encode())
-    except msgspec.DecodeError:
+        rows = read_json(text)
+    except ValueError:
         raise VenueError(-1130, name) from None
     if not isinstance(rows, list):
         raise VenueError(-1130, name)

@@ -8,7 +8,7 @@ SUBSCRIBE for another stream is acknowledged and stays silent.
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -171,8 +171,8 @@ class Hub:
             connection.socket.close(1008)
             return
         try:
-            request = msgspec.json.decode(text)
-        except msgspec.DecodeError as error:
+            request = read_json(text)
+        except ValueError as error:
             connection.socket.send(error_text(3, f"Invalid JSON: {error}"))
             return
         connection.socket.send(self.answer(connection, request))
@@ -218,6 +218,14 @@ class Hub:
             return error_text(1, "Invalid value type: expected Boolean")
         connection.is_combined = params[1]
         return reply_text(None, request_id)
+
+
+def read_json(text: str | bytes) -> Any:
+    """Return decoded JSON. Raises ValueError for what is none, or nested too deep."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise ValueError(str(error)) from None
 
 
 def reply_text(result: object, request_id: int) -> str:

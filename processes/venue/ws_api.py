@@ -13,6 +13,7 @@ from processes.venue.auth import Key
 from processes.venue.errors import VenueError
 from processes.venue.exchange import Exchange
 from processes.venue.rest import depth_limit
+from processes.venue.streams import read_json
 
 HANDSHAKE_WEIGHT = 5
 METHODS_BY_KEY = ("userDataStream.start", "userDataStream.ping", "userDataStream.stop")
@@ -207,8 +208,8 @@ def read_request(text: str | bytes) -> dict[str, Any]:
         VenueError: -1100 for what is not a JSON object with a method and scalar params.
     """
     try:
-        request = msgspec.json.decode(text)
-    except msgspec.DecodeError:
+        request = read_json(text)
+    except ValueError:
         raise VenueError(-1100, "request") from None
     if not isinstance(request, dict) or not isinstance(request.get("method"), str):
         raise VenueError(-1102, "method")

@@ -15,6 +15,7 @@ from common import clock
 from common.errors import UnavailableError
 from processes.venue.app import Venue, VenueThread
 from processes.venue.config import CaptureConfig, FaultConfig, FlowConfig
+
 from support import ROOT, wait_until
 
 FLOW = FlowConfig(seed=7)
@@ -228,6 +229,18 @@ def test_faults_over_the_admin_path(venue_config, venue_instruments):
         while not socket.closed:
             await socket.receive(timeout=DEADLINE_S)
         assert socket.close_code == 1001
+        user = await client.connect(
+            f"/private/ws/{(await client.ask('POST', '/fapi/v1/listenKey'))[1]['listenKey']}"
+        )
+        api = await client.connect("/ws-fapi/v1")
+        await arm(do="slow_answers", ms=150)
+        began_ns = clock.now_ns()
+        answering = asyncio.create_task(client.call(api, "order.place", **order))
+        assert (await events(user, 1))[0]["o"]["x"] == "NEW"  # before the answer
+        assert not answering.done()
+        assert (await answering)["status"] == 200
+        assert clock.now_ns() - began_ns >= 150_000_000
+        await arm(do="slow_answers")
         await arm(do="skew_clock", ms=7_000)
         assert (await client.ask("GET", "/fapi/v1/openOrders", True))[1]["code"] == -1021
 
@@ -241,6 +254,19 @@ def test_admin_path_is_absent_by_default(venue_config, venue_instruments):
             assert answer.status == 404
 
     serve(venue_config(), venue_instruments, scenario)
+
+
+def test_sockets_are_closed_at_the_end_of_their_life(venue_config, venue_instruments):
+    async def scenario(client, venue):
+        socket = await client.connect("/public/ws/btcusdt@bookTicker")
+        while not socket.closed:
+            await socket.receive(timeout=DEADLINE_S)
+        assert socket.close_code == 1001
+        while venue.sockets:
+            await asyncio.sleep(0)
+        assert venue.exchange.hub.listeners == {}
+
+    serve(venue_config(connection_life_s=1), venue_instruments, scenario)
 
 
 def test_a_reader_that_never_reads_is_cut_off(venue_config, venue_instruments, monkeypatch):

@@ -116,6 +116,19 @@ def test_fills_are_lost_and_repeated(bench, faults):
     assert fills == ["0.004", "0.004", "0.006"]
 
 
+def test_autoclose_trades_in_the_accounts_name(bench, faults):
+    bench.place("two", "BUY", "0.010", "64000")
+    socket = bench.user()
+    status, body = arm(
+        faults, do="autoclose", account=0, symbol="BTCUSDT", side="SELL", qty="0.010"
+    )
+    assert (status, body["result"]["status"]) == (200, "FILLED")
+    told = [e["o"] for e in socket.take() if e["e"] == "ORDER_TRADE_UPDATE"]
+    assert [(o["x"], o["X"]) for o in told] == [("NEW", "NEW"), ("CALCULATED", "FILLED")]
+    assert told[0]["c"].startswith("autoclose-") and len(told[0]["c"]) <= 36
+    assert arm(faults, do="autoclose", account=0, symbol="BTCUSDT", side="SELL", qty="0")[0] == 400
+
+
 def test_ban(bench, faults):
     bench.ask("GET", "/fapi/v1/time")
     status, _ = faults.command('{"do":"ban","ms":1000}', "127.0.0.1", [], bench.now_ms), None

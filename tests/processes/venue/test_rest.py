@@ -322,7 +322,8 @@ def test_order_limit_answers_429_and_cancels_still_pass(make_bench):
         ("/fapi/v1/depth", {}, -1102),
         ("/fapi/v1/depth", {"symbol": "NOPE"}, -1121),
         ("/fapi/v1/depth", {"symbol": "BTCUSDT", "limit": "7"}, -1130),
-        ("/fapi/v1/depth", {"symbol": "BTCUSDT", "limit": "x"}, -1130),
+        ("/fapi/v1/depth", {"symbol": "BTCUSDT", "limit": "x"}, -1102),
+        ("/fapi/v1/depth", {"symbol": "BTCUSDT", "limit": "9" * 5_000}, -1102),
     ],
 )
 def test_bad_parameters(bench, path, params, code):
