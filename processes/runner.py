@@ -420,12 +420,12 @@ def forbid_compiling(prefixes: tuple[str, ...] = ("common", "shm", "processes"))
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in prefixes:
             for value in vars(module).values():
-                if isinstance(value, Dispatcher) and value.signatures:
+                if isinstance(value, Dispatcher):
                     kernels[id(value)] = value
-    for kernel in kernels.values():
+    refusing = [kernel for kernel in kernels.values() if kernel.signatures]
+    for kernel in refusing:
         kernel.disable_compile()
-    event.register("numba:compile", _LateCompile())
-    return len(kernels)
+    return len(refusing)
 
 
 class _LateCompile(event.Listener):  # type: ignore[misc]
@@ -453,6 +453,7 @@ def run_process(
         context = make_context()
         if core is not None:
             os.sched_setaffinity(0, {core})
+        event.register("numba:compile", _LateCompile())
         stage = load_builder(context.spec.build)(context)
         kernels = forbid_compiling()
         shell = Shell(

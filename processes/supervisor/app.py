@@ -239,13 +239,14 @@ class Supervisor:
             self._collect_orphans()
 
     def _on_zygote_death(self) -> None:
+        self.zygote.collect()  # from here on its children are ours: we are their subreaper
         for managed in self.processes.values():
             managed.is_asked_for = False
             managed.due_ns = 0
         self.fail("zygote has died", BugError.exit_code)
 
     def _collect_orphans(self) -> None:
-        """Without a zygote its children are ours (we are their subreaper)."""
+        """Collect the children of a dead zygote."""
         for managed in self.processes.values():
             if managed.pid:
                 pid, status = os.waitpid(managed.pid, os.WNOHANG)

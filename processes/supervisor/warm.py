@@ -19,8 +19,12 @@ from numba.core.dispatcher import Dispatcher
 
 from common import fixed_point
 from common.errors import BugError
+from common.records import LAYOUTS
 from processes.wiring import Plan
+from shm.doorbell import Sleeper
+from shm.latch import anonymous_latch, is_any_set
 from shm.ring import anonymous_ring
+from shm.table import anonymous_table
 
 PACKAGES = ("common", "shm", "processes")
 LOCK_FILE = ".lock"
@@ -47,6 +51,7 @@ def make_warm_up(plan: Plan, extra: Callable[[], None] | None = None) -> Callabl
             total = len(steps) + 2
             progress("loading kernels", 0, total)
             load_cached(own_modules())
+            warm_up_shared(plan)
             for i, module in enumerate(steps, 1):
                 progress(f"{module.__name__}", i, total)
                 module.warm_up()
@@ -100,6 +105,29 @@ def load_cached(modules: list[ModuleType]) -> int:
             kernel.compile(signature)
             loaded += 1
     return loaded
+
+
+def warm_up_shared(plan: Plan) -> None:
+    """Call what every process uses of `shm`, once per record type of the plan."""
+    ends = []
+    for layout in sorted({ring.layout for ring in plan.rings}):
+        producer, consumer = anonymous_ring(layout, 8)
+        producer.write(np.zeros_like(consumer.end.slots[:1]))
+        consumer.read(1)
+        ends.append(consumer)
+    for consumers in (ends, []):
+        sleeper = Sleeper(consumers[:1])
+        sleeper.spin(1)
+        sleeper.try_sleep()
+        sleeper.wake()
+    for layout in sorted({table.layout for table in plan.tables}):
+        writer, reader = anonymous_table(layout, 1)
+        writer.write(0, np.zeros((), LAYOUTS[layout]))
+        reader.read(0)
+    page = anonymous_latch()
+    page.set(0)
+    page.get(0)
+    is_any_set(page.words, 1)
 
 
 def self_test() -> None:

@@ -195,6 +195,7 @@ class ZygoteHandle:
         self.keep_alive_fd = keep_alive_fd
         self.is_alive = True
         self.is_warm = False
+        self.is_collected = False
 
     def fileno(self) -> int:
         """Let a selector wait for packets."""
@@ -227,14 +228,20 @@ class ZygoteHandle:
             packets.append(msgspec.json.decode(packet))
         return packets
 
-    def close(self) -> int:
-        """Let the zygote end, and collect it; return its exit code."""
+    def collect(self) -> None:
+        """Wait for the zygote's end; its exit code says nothing that its channel did not."""
+        if self.is_collected:
+            return
+        os.waitpid(self.pid, 0)
+        self.is_collected = True
+
+    def close(self) -> None:
+        """Let the zygote end, and collect it."""
         self.channel.close()
-        if not self.is_warm:  # it does not listen while it compiles, and has no children
-            os.kill(self.pid, signal.SIGKILL)
-        _pid, status = os.waitpid(self.pid, 0)
+        if not self.is_warm and not self.is_collected:
+            os.kill(self.pid, signal.SIGKILL)  # it does not listen yet, and has no children
+        self.collect()
         os.close(self.keep_alive_fd)
-        return os.waitstatus_to_exitcode(status)
 
 
 def start_zygote(

@@ -17,6 +17,7 @@ from processes.supervisor.app import Supervisor
 from processes.supervisor.config import SupervisorConfig
 from processes.supervisor.placement import place
 from processes.supervisor.setup import Setup
+from processes.supervisor.warm import warm_up_shared
 from processes.wiring import Plan, ProcessSpec, RingSpec, TableSpec
 
 PERIOD_NS = 2_000_000
@@ -120,6 +121,7 @@ class Screen:
 
 def warm_up(progress: Any) -> None:
     progress("fake", 1, 1)
+    warm_up_shared(PLAN)
 
 
 PLAN = Plan(
