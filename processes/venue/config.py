@@ -49,7 +49,8 @@ class SymbolConfig(Base, kw_only=True):
         events_per_s: synthetic arrivals: limits, cancels and markets together.
         volatility_e6: of the fair price, 1e-6 of the price per square root of a second.
         order_qty: typical size of a synthetic order, decimal text.
-        spread_ticks: typical distance between the synthetic best prices.
+        spread_e6: typical distance between the synthetic best prices, 1e-6 of the price; at
+            least a tick.
         depth_orders: synthetic resting orders per side that the flow tends to.
     """
 
@@ -61,9 +62,9 @@ class SymbolConfig(Base, kw_only=True):
     multiplier_down: str = "0.9500"
     open_orders_max: Positive = 200
     events_per_s: Annotated[int, Meta(gt=0, le=1_000_000)] = 100
-    volatility_e6: Positive = 10
+    volatility_e6: Positive = 20
     order_qty: str
-    spread_ticks: Positive = 2
+    spread_e6: Positive = 30
     depth_orders: Annotated[int, Meta(gt=0, le=5_000)] = 400
 
 

@@ -26,7 +26,8 @@ REQUESTS_MAX = 4_096
 STEPS_PER_CALL_MAX = 50
 LIMIT, NO_STP = OrderType.LIMIT.value, StpMode.NONE.value
 CANCEL_SHARE, MARKET_SHARE = 0.45, 0.08  # of the arrivals while the book is as deep as wanted
-NEAR_TICKS, FAR_SHARE, FAR_TICKS_MAX = 8.0, 0.005, 1_500.0  # where limits go behind the touch
+NEAR_SPREADS, NEAR_TICKS_MIN = 2.0, 8.0  # half of the limits come within this of the touch,
+FAR_SHARE = 0.005  # and the last of them 1 / FAR_SHARE as far away
 ARBITRAGE_SPREADS = 1.5  # half spreads between fair and a quote that somebody takes at once
 
 # What one symbol's flow is and where it stands; one row per instrument. Floats here are a market's
@@ -140,7 +141,8 @@ def add_limit(requests, n, flow, symbol, index, side):
     """Let one limit order arrive: near the touch as a rule, sometimes far behind it."""
     draw = random_unit(flow)
     ticks = symbol["half_spread_ticks"] * (0.75 + 0.75 * random_unit(flow))
-    ticks += min(NEAR_TICKS * draw / (1.0 + FAR_SHARE - draw), FAR_TICKS_MAX)
+    near = max(NEAR_SPREADS * symbol["half_spread_ticks"], NEAR_TICKS_MIN)
+    ticks += near * draw / (1.0 + FAR_SHARE - draw)
     tick = symbol["tick_steps"]
     price = int((symbol["fair_steps"] - side * ticks * tick) / tick + 0.5) * tick
     qty = random_qty(flow, symbol)
@@ -396,8 +398,9 @@ def fill_symbol(
     row["fair_steps"] = row["start_steps"] = instrument.price_steps(config.price)
     row["step_volatility"] = config.volatility_e6 * 1e-6 * math.sqrt(step_ms / 1_000)
     row["events_per_step"] = config.events_per_s * step_ms / 1_000
-    row["half_spread_ticks"] = config.spread_ticks / 2
     row["tick_steps"] = rules.tick_steps
+    spread_steps = instrument.price_steps(config.price) * config.spread_e6 / 1e6
+    row["half_spread_ticks"] = max(spread_steps / rules.tick_steps, 1.0) / 2
     row["lot_steps"] = rules.lot_steps
     row["order_qty_steps"] = instrument.qty_steps(config.order_qty)
     row["depth_orders"] = config.depth_orders
