@@ -4,13 +4,16 @@ from pathlib import Path
 
 from common import clock
 from common.binance import NS_PER_MS, load_credentials
-from processes.rest.counters import HISTOGRAMS, LABELS
+from processes.rest.counters import HISTOGRAMS, LABELS, ROUND_TRIP
 from processes.rest.http import HttpShell
 from processes.rest.protocol import Protocol
 from processes.rest.stage import RestStage, Rings
 from processes.rest.watch import GatewayWatch, StatusReader
 from processes.runner import Context
+from shm.counters import anonymous_counters, record_value
+from shm.latch import LATCH_WORDS, anonymous_latch, is_any_set
 from shm.registry import counters_name
+from shm.ring import MARKET, anonymous_ring
 
 
 def build(context: Context) -> RestStage:
@@ -43,3 +46,13 @@ def build(context: Context) -> RestStage:
         watch,
         clock,
     )
+
+
+def warm_up() -> None:
+    """Compile the kernels of rings, counters and latches for the record types used here."""
+    for record in ("REST_REQUEST", "ORDER_REQUEST", "REPORT", "SESSION", MARKET):
+        producer, consumer = anonymous_ring(record, 4)
+        producer.try_write(consumer.end.slots[:1])
+        consumer.read(4)
+    is_any_set(anonymous_latch().words, LATCH_WORDS)
+    record_value(anonymous_counters({}, HISTOGRAMS).histograms, ROUND_TRIP, 1)
