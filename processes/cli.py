@@ -100,7 +100,9 @@ def up(
         bool, typer.Option("--live", help="Allow trading on a venue's main network.")
     ] = False,
 ) -> None:
-    """Start all processes of a set-up; stop them in order on Ctrl-C, SIGTERM or after --for.
+    """Start all processes of a set-up, and stop them in order.
+
+    It stops on Ctrl-C, on SIGTERM, or when --for has passed since all were READY.
 
     Example: tickring up configs/demo.toml --for 30s --summary s.json
     """
@@ -131,7 +133,7 @@ def down(instance: InstanceName = "") -> None:
 
 @app.command()
 def status(instance: InstanceName = "", as_json: AsJson = False) -> None:
-    """Show who runs, where, since when, and how often it was restarted."""
+    """Show who runs where, and how often it was restarted."""
     end_quietly_when_nobody_reads()
     kernel_cache.configure()
     from processes.inspector import show
@@ -160,7 +162,7 @@ def run(
     process: Annotated[str, typer.Argument(metavar="PROCESS", help="venue.")],
     config: Annotated[Path, typer.Option("--config", metavar="CONFIG", help="TOML file.")],
 ) -> None:
-    """Run one process alone in the foreground: `venue`, the local exchange of a paper set-up.
+    """Run the local exchange of a paper set-up alone.
 
     Example: tickring run venue --config configs/demo.toml
     """
@@ -172,7 +174,11 @@ def run(
 
 @app.command()
 def check(config: ConfigPath, as_json: AsJson = False) -> None:
-    """Validate a config file against itself, its instruments and its key files; contact nobody."""
+    """Validate a config file.
+
+    It is checked against itself, its instruments, its strategy and its key files; nobody is
+    contacted.
+    """
     end_quietly_when_nobody_reads()
     kernel_cache.configure(strategy_files(config))
     from processes.inspector import show
@@ -183,7 +189,10 @@ def check(config: ConfigPath, as_json: AsJson = False) -> None:
 
 @app.command()
 def rings(instance: InstanceName = "", as_json: AsJson = False) -> None:
-    """Show every ring's ledger: offered = published + dropped, published = consumed + lag."""
+    """Show every ring's ledger.
+
+    It balances: offered = published + dropped, published = consumed + lag.
+    """
     end_quietly_when_nobody_reads()
     kernel_cache.configure()
     from processes.inspector import show
@@ -218,7 +227,7 @@ def top(
         int, typer.Option(metavar="N", min=0, help="End after N pictures; 0: never.")
     ] = 0,
 ) -> None:
-    """Show processes, rates, books, positions and latency, again and again."""
+    """Show rates, books, positions and latency as they change."""
     end_quietly_when_nobody_reads()
     every_ns = parse_duration(every)
     kernel_cache.configure()
@@ -238,7 +247,7 @@ def tail(
     instance: InstanceName = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show the records of a ring as they pass, without disturbing it.
+    """Show the records of a ring as they pass.
 
     Example: tickring tail feed.market.book -n 20 -f
     """
@@ -279,7 +288,10 @@ def layout(
 
 @app.command()
 def kill(instance: InstanceName = "", as_json: AsJson = False) -> None:
-    """No more orders, cancel all; latches in shared memory and in a file of the state folder."""
+    """Stop trading: no more orders, cancel all; it latches.
+
+    The word is set in shared memory and in a file of the state folder, so it survives a restart.
+    """
     kernel_cache.configure()
     from processes.inspector import show
     from processes.inspector.instance import choose_instance
@@ -290,7 +302,10 @@ def kill(instance: InstanceName = "", as_json: AsJson = False) -> None:
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Show what this host lacks for isolated cores, and the ring latency between two of them."""
+    """Show what this host lacks for isolated cores.
+
+    The latency of a ring between two cores is measured, which takes a moment.
+    """
     end_quietly_when_nobody_reads()
     kernel_cache.configure()
     from processes.inspector.doctor import doctor as examine
@@ -324,7 +339,9 @@ def replay(
         int | None, typer.Option(metavar="N", help="Decimals of quantities in the text output.")
     ] = None,
 ) -> None:
-    """Send a recorded session through the same kernels in one process, in virtual time.
+    """Replay a recorded session through the same kernels.
+
+    One process, virtual time, no sockets.
 
     Example: tickring replay capture.gz --venue binance-usdm --symbol BTCUSDT --bbo bbo.csv
     """
