@@ -30,6 +30,9 @@ EXTRA_KEYS = (
 )
 
 
+STREAMS = ("@depth@100ms", "@depth", "@depth@0ms", "@depth5@100ms", "@rpiDepth@500ms")
+
+
 class Raw(str):
     """Text that goes into the frame as it is."""
 
@@ -59,8 +62,8 @@ def event(rng: random.Random) -> tuple[str, dict]:
     if kind == "depth":
         last = rng.randrange(10**13)
         message = {
-            "e": "depthUpdate", "E": stamp, "T": stamp - 5, "s": symbol, "U": last - rng.randint(0, 9),
-            "u": last, "pu": last - 10, "b": levels(rng), "a": levels(rng),
+            "e": "depthUpdate", "E": stamp, "T": stamp - 5, "s": symbol,
+            "U": last - rng.randint(0, 9), "u": last, "pu": last - 10, "b": levels(rng), "a": levels(rng),
         }  # fmt: skip
         stream = rng.choice(
             ("@depth@100ms", "@depth", "@depth@0ms", "@depth5@100ms", "@rpiDepth@500ms")
@@ -81,7 +84,8 @@ def event(rng: random.Random) -> tuple[str, dict]:
         stream = "@trade"
         message = {
             "e": kind, "E": stamp, "T": stamp, "s": symbol, "t": rng.randrange(10**10), "p": price,
-            "q": qty, "X": rng.choice(("MARKET", "MARKET", "INSURANCE_FUND")), "m": rng.random() < 0.5,
+            "q": qty, "X": rng.choice(("MARKET", "MARKET", "INSURANCE_FUND")),
+            "m": rng.random() < 0.5,
         }  # fmt: skip
     elif kind == "mark":
         stream = "@markPrice@1s"
@@ -213,8 +217,8 @@ def mutate(rng: random.Random, text: bytes) -> bytes:
         elif what == 4:
             data[at:at] = rng.choice(
                 (b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"-", b".", b"0", b"9" * 19,
-                 b"NaN", b"1e9", b"\x00", b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80",
-                 b"null", b"[" * 40, b'{"":' * 40, b'"data":', b'"stream":', b'"b":[],', b" ")
+                 b"NaN", b"1e9", b"\x00", b"\xff", b"\xc0\x80", b"\xed\xa0\x80", 
+                 b"\xf4\x90\x80\x80",                  b"null", b"[" * 40, b'{"":' * 40, b'"data":', b'"stream":', b'"b":[],', b" ")
             )  # fmt: skip
         elif what == 5:
             data[at] = rng.randrange(256)
