@@ -301,7 +301,7 @@ def available(inp):
     local = inp.local
     first = local[L_TAKEN]
     end = local[L_END]
-    if first == end:
+    if first >= end:  # recovery of a turn may have gone beyond what was seen
         end = _refresh_end(inp)
     return first, end
 
@@ -332,8 +332,9 @@ def take(inp, end):
 
 @njit(cache=True, _nrt=False)
 def take_back(inp):
-    """Go back to the last release."""
-    inp.local[L_TAKEN] = inp.local[L_RELEASED]
+    """Go back to the last release; the next `available` looks at the producer cursor again."""
+    local = inp.local
+    local[L_TAKEN] = local[L_END] = local[L_RELEASED]
 
 
 @njit(cache=True, _nrt=False, forceinline=True)

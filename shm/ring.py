@@ -180,6 +180,11 @@ class _End:
         self.first_sequence = first_sequence
         self._segment = ring
 
+    @property
+    def epoch(self) -> int:
+        """When the segment was created, CLOCK_MONOTONIC: which ring it is; 0 in private memory."""
+        return 0 if self._segment is None else int(self._segment.header[Header.EPOCH])
+
     def view(self, dtype: np.dtype) -> np.ndarray:
         """Return the slots of a market ring as dtype[capacity]: same bytes, named fields."""
         slots = self.end.slots
