@@ -30,6 +30,11 @@ EXTRA_KEYS = (
 )
 
 
+TOKENS = (
+    b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"-", b".", b"0", b"9" * 19, b"NaN", b"1e9",
+    b"\x00", b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"null", b" ",
+    b"[" * 40, b'{"":' * 40, b'"data":', b'"stream":', b'"b":[],',
+)  # fmt: skip
 STREAMS = ("@depth@100ms", "@depth", "@depth@0ms", "@depth5@100ms", "@rpiDepth@500ms")
 
 
@@ -63,11 +68,10 @@ def event(rng: random.Random) -> tuple[str, dict]:
         last = rng.randrange(10**13)
         message = {
             "e": "depthUpdate", "E": stamp, "T": stamp - 5, "s": symbol,
-            "U": last - rng.randint(0, 9), "u": last, "pu": last - 10, "b": levels(rng), "a": levels(rng),
+            "U": last - rng.randint(0, 9), "u": last, "pu": last - 10,
+            "b": levels(rng), "a": levels(rng),
         }  # fmt: skip
-        stream = rng.choice(
-            ("@depth@100ms", "@depth", "@depth@0ms", "@depth5@100ms", "@rpiDepth@500ms")
-        )
+        stream = rng.choice(STREAMS)
     elif kind == "bookTicker":
         stream = "@bookTicker"
         message = {
@@ -215,11 +219,7 @@ def mutate(rng: random.Random, text: bytes) -> bytes:
         elif what == 3:
             data[at:at] = data[at:to]
         elif what == 4:
-            data[at:at] = rng.choice(
-                (b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"-", b".", b"0", b"9" * 19,
-                 b"NaN", b"1e9", b"\x00", b"\xff", b"\xc0\x80", b"\xed\xa0\x80", 
-                 b"\xf4\x90\x80\x80",                  b"null", b"[" * 40, b'{"":' * 40, b'"data":', b'"stream":', b'"b":[],', b" ")
-            )  # fmt: skip
+            data[at:at] = rng.choice(TOKENS)
         elif what == 5:
             data[at] = rng.randrange(256)
         else:
