@@ -21,7 +21,7 @@ from aiohttp import WSMsgType, web
 
 from common import clock, log
 from common.config import load
-from common.errors import TickringError, UnavailableError
+from common.errors import BugError, TickringError, UnavailableError
 from common.instruments import Instrument, load_facts, register
 from processes.venue.build import build_exchange
 from processes.venue.config import VenueConfig
@@ -100,6 +100,7 @@ class Venue:
         self.sockets: dict[OutSocket, str] = {}
         self.runner: web.AppRunner | None = None
         self.ticker: asyncio.Task[None] | None = None
+        self.failed = asyncio.Event()
         self.port = 0
         self.started_ns = 0
         self.steps_done = 0
@@ -143,6 +144,7 @@ class Venue:
             write_whole(Path(self.config.port_file), f"{self.port}\n".encode())
         self.started_ns = clock.now_ns()
         self.ticker = asyncio.create_task(self.tick())
+        self.ticker.add_done_callback(self.on_ticker_end)
         log.event("venue_listening", host=self.config.host, port=self.port, tls=self.config.tls)
         return self.port
 
@@ -196,6 +198,15 @@ class Venue:
             self.exchange.advance(steps, self.now_ms())
             self.close_old()
 
+    def on_ticker_end(self, ticker: asyncio.Task[None]) -> None:
+        """Go dark if the market has died of a bug: better no venue than a wrong one."""
+        if ticker.cancelled():
+            return
+        log.event("venue_failed", error=repr(ticker.exception()))
+        self.failed.set()
+        for socket in self.sockets:
+            socket.close(1011)
+
     def close_old(self) -> None:
         """Close the sockets that have lived their time; the oldest come first."""
         until_ns = clock.now_ns() - self.config.connection_life_s * 1_000_000_000
@@ -207,6 +218,8 @@ class Venue:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one request of any kind."""
         path = request.path
+        if self.failed.is_set():
+            return web.Response(status=503, text="Service Unavailable.")
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self.handle_socket(request, path)
         body = (await request.read()).decode("utf-8", "replace")
@@ -379,7 +392,12 @@ async def serve(venue: Venue) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ending.set)
     async with venue:
-        await ending.wait()
+        waiting = [asyncio.create_task(event.wait()) for event in (ending, venue.failed)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        if venue.failed.is_set():
+            raise BugError("venue: the market has died, see venue_failed above")
 
 
 def load_instruments(config: VenueConfig, path: Path) -> list[Instrument]:

@@ -6,6 +6,7 @@ by every diff cadence, and aggTrade is made from trades where the recording has 
 """
 
 import gzip
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -221,7 +222,7 @@ class CaptureMarket(RecordedMarket):
         elif payload.e == "trade":
             price, qty = instrument.price_steps(payload.p), instrument.qty_steps(payload.q)
             aggressor = ASK if payload.m else BID
-            rows += self.on_trade(index, aggressor, price, qty, payload.t)
+            rows += self.on_trade(index, aggressor, price, qty)
             if not self.has_agg_trades:
                 assert self.exchange is not None
                 streams = self.exchange.streams[index]
@@ -258,6 +259,8 @@ def read_levels(instrument: Instrument, levels: WireLevels) -> Levels:
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield (receive time in ns, JSON) of a capture's lines; what is not such a line is skipped.
 
+    A gzip file that breaks off ends there, as a recorder's does when it is killed.
+
     Raises:
         ConfigError: the file cannot be read.
     """
@@ -269,5 +272,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 stamp, _, text = line.partition(b" ")
                 if stamp.isdigit():
                     yield int(stamp), text.strip()
-    except (OSError, EOFError) as error:
+    except (EOFError, zlib.error) as error:
+        log.event("capture_cut_short", file=path, error=error)
+    except OSError as error:
         raise ConfigError(f"{path}: {str(error).lower()}") from None

@@ -13,7 +13,7 @@ from common.enums import OrderType, Side, TimeInForce
 from processes.venue.engine import AMENDMENTS_MAX, EventKind, MatchStatus, Reason
 from processes.venue.market import Levels, Row
 
-OWN_TRADE_ID_BASE = 10**15  # of fills that took; fills of makers carry the recorded trade's id
+OWN_TRADE_ID_BASE = 10**15  # our trades are not the recorded ones; their ids grow, as a venue's do
 ORDERS_MAX = 65_536
 BID, ASK = Side.BID.value, Side.ASK.value
 
@@ -170,20 +170,8 @@ class RecordedMarket:
         taken = self.books[order.index].taken[-order.side]
         for price, qty in got:
             taken[price] = taken.get(price, 0) + qty
-            order.leaves_steps -= qty
-            self.positions[order.account][order.index] += order.side * qty
-            self.trades_made += 1
-            rows.append(
-                trade_row(
-                    order.side,
-                    order.index,
-                    price,
-                    qty,
-                    OWN_TRADE_ID_BASE + self.trades_made,
-                    taker=order,
-                    maker=None,
-                )
-            )
+            self.fill(order, qty)
+            rows.append(self.trade_row(order.side, price, qty, taker=order))
 
     def settle(self, order: Resting, is_market: bool, rows: list[Row]) -> None:
         """Let what is left of an order rest behind its level, or expire."""
@@ -244,9 +232,41 @@ class RecordedMarket:
                 if order.price_steps in shown:
                     order.ahead_steps = min(order.ahead_steps, shown[order.price_steps])
 
-    def on_trade(
-        self, index: int, aggressor: int, price_steps: int, qty_steps: int, trade_id: int
-    ) -> list[Row]:
+    def fill(self, order: Resting, qty_steps: int) -> None:
+        """Book one fill of an order."""
+        order.leaves_steps -= qty_steps
+        self.positions[order.account][order.index] += order.side * qty_steps
+        self.trades_made += 1
+
+    def trade_row(
+        self,
+        aggressor: int,
+        price_steps: int,
+        qty_steps: int,
+        *,
+        taker: Resting | None = None,
+        maker: Resting | None = None,
+    ) -> Row:
+        """Return an engine TRADE event between one of our orders and the recording (account 0)."""
+        ours = taker or maker
+        assert ours is not None
+        return (
+            int(EventKind.TRADE),
+            aggressor,
+            0,
+            int(maker is not None and maker.leaves_steps == 0),
+            ours.index,
+            price_steps,
+            qty_steps,
+            0 if taker is None else taker.leaves_steps,
+            OWN_TRADE_ID_BASE + self.trades_made,
+            0 if taker is None else taker.order_id,
+            0 if maker is None else maker.order_id,
+            0 if taker is None else taker.account,
+            0 if maker is None else maker.account,
+        )
+
+    def on_trade(self, index: int, aggressor: int, price_steps: int, qty_steps: int) -> list[Row]:
         """Fill our orders that a recorded trade reaches; their events."""
         rows: list[Row] = []
         ours = 0  # of this trade's quantity
@@ -268,15 +288,10 @@ class RecordedMarket:
                     rows.append(order_row(EventKind.EXPIRED, order, Reason.REDUCE_ONLY))
                     continue
             ours += part if better == 0 else 0
-            order.leaves_steps -= part
-            self.positions[order.account][index] += order.side * part
+            self.fill(order, part)
             if order.leaves_steps == 0:
                 del self.orders[order.order_id]
-            rows.append(
-                trade_row(
-                    aggressor, index, order.price_steps, part, trade_id, taker=None, maker=order
-                )
-            )
+            rows.append(self.trade_row(aggressor, order.price_steps, part, maker=order))
         return rows
 
     def orders_at(self, index: int, side: int) -> Iterable[Resting]:
@@ -314,32 +329,4 @@ def order_row(kind: int, order: Resting, reason: int) -> Row:
         0,
         order.account,
         0,
-    )
-
-
-def trade_row(
-    aggressor: int,
-    index: int,
-    price_steps: int,
-    qty_steps: int,
-    trade_id: int,
-    *,
-    taker: Resting | None,
-    maker: Resting | None,
-) -> Row:
-    """Return an engine TRADE event between one of our orders and the recording (account 0)."""
-    return (
-        int(EventKind.TRADE),
-        aggressor,
-        0,
-        int(maker is not None and maker.leaves_steps == 0),
-        index,
-        price_steps,
-        qty_steps,
-        0 if taker is None else taker.leaves_steps,
-        trade_id,
-        0 if taker is None else taker.order_id,
-        0 if maker is None else maker.order_id,
-        0 if taker is None else taker.account,
-        0 if maker is None else maker.account,
     )

@@ -5,6 +5,7 @@ signature and counted the request.
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -54,7 +55,7 @@ class Trading:
         self.open: dict[int, dict[int, Order]] = {}  # account -> order id -> order
         self.by_client: dict[tuple[int, int, str], Order] = {}
         self.closed: deque[Order] = deque()
-        self.fills: dict[int, deque[Fill]] = {}
+        self.fills: dict[tuple[int, int], list[Fill]] = {}  # account, instrument; ids grow
         self.countdowns: dict[tuple[int, int], int] = {}  # account, instrument -> deadline ms
         self.client_ids_made = 0
 
@@ -347,22 +348,23 @@ class Trading:
         """Return the account's fills of a symbol: from an id on, from a time on, or the last."""
         index = self.exchange.find_symbol(params.get("symbol"))
         count = read_count(params, 500)
-        fills = [
-            f for f in self.fills.get(account, ()) if f.order.instrument.instrument_id == index
-        ]
+        fills = self.fills.get((account, index), [])
         if "orderId" in params:
             order_id = parse_int(params["orderId"], "orderId")
             fills = [f for f in fills if f.order.order_id == order_id]
+        end = len(fills)
         if "endTime" in params:
             end_ms = parse_int(params["endTime"], "endTime")
-            fills = [f for f in fills if f.ts_ms <= end_ms]
+            end = bisect_right(fills, end_ms, key=lambda f: f.ts_ms)
         if "fromId" in params:
-            first = parse_int(params["fromId"], "fromId")
-            return [f for f in fills if f.trade_id >= first][:count]
-        if "startTime" in params:
+            first_id = parse_int(params["fromId"], "fromId")
+            first = bisect_left(fills, first_id, key=lambda f: f.trade_id)
+        elif "startTime" in params:
             start_ms = parse_int(params["startTime"], "startTime")
-            return [f for f in fills if f.ts_ms >= start_ms][:count]
-        return fills[-count:]
+            first = bisect_left(fills, start_ms, key=lambda f: f.ts_ms)
+        else:
+            first = max(end - count, 0)
+        return fills[first : min(end, first + count)]
 
     def countdown(self, account: int, params: Mapping[str, str], now_ms: int) -> dict[str, str]:
         """Arm, renew or disarm the dead-man switch of a symbol."""
@@ -401,10 +403,11 @@ class Trading:
 
     def add_fill(self, fill: Fill) -> None:
         """Remember a fill for userTrades."""
-        fills = self.fills.get(fill.account)
-        if fills is None:
-            fills = self.fills[fill.account] = deque(maxlen=FILLS_MAX)
+        key = fill.account, fill.order.instrument.instrument_id
+        fills = self.fills.setdefault(key, [])
         fills.append(fill)
+        if len(fills) > FILLS_MAX:
+            del fills[: FILLS_MAX // 2]
 
 
 def required(params: Mapping[str, str], name: str) -> str:

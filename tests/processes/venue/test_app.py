@@ -269,6 +269,18 @@ def test_sockets_are_closed_at_the_end_of_their_life(venue_config, venue_instrum
     serve(venue_config(connection_life_s=1), venue_instruments, scenario)
 
 
+def test_a_market_that_dies_of_a_bug_goes_dark(venue_config, venue_instruments, monkeypatch):
+    async def scenario(client, venue):
+        socket = await client.connect("/public/ws/btcusdt@bookTicker")
+        monkeypatch.setattr(venue.exchange.step, "run", lambda steps, now_ms: 1 / 0)
+        while not socket.closed:
+            await socket.receive(timeout=DEADLINE_S)
+        assert socket.close_code == 1011
+        assert (await client.http.get(f"{client.base}/fapi/v1/ping")).status == 503
+
+    serve(venue_config(flow=FLOW), venue_instruments, scenario)
+
+
 def test_a_reader_that_never_reads_is_cut_off(venue_config, venue_instruments, monkeypatch):
     monkeypatch.setattr("processes.venue.app.OUTBOX_FRAMES_MAX", 50)
 
