@@ -15,6 +15,7 @@ from numba import njit
 
 from common.fixed_point import INT64_MAX
 from common.records import LEVEL_WORD, LEVELS_PER_SLOT
+from processes.book.config import WINDOW_MAX, WINDOW_MIN
 from shm.bits import (
     NO_BIT,
     bitmap_clear,
@@ -54,10 +55,11 @@ FAR_PRICE = 13  # + side: where the hash's prices begin
 FAR_QTY = 15  # + side: where its quantities begin; 0 is a free slot
 BOOK_WORDS = 32
 
-WINDOW_MIN, WINDOW_MAX = 64, 64**3
 _HASH_LOW = (1 << 31) - 1
 _HASH_FACTOR = 2_654_435_761  # 2^32 / golden ratio; the product stays below 2^63
 _HASH_SHIFT = 24
+# Not literals: kernels that are rarely called are compiled once, not per constant argument.
+_BID, _ASK, _NO_QTY, _FIRST = np.int64(BID), np.int64(ASK), np.int64(0), np.int64(0)
 
 
 def new_books(count: int, window: int, levels_max: int) -> np.ndarray:
@@ -187,7 +189,7 @@ def set_level(books, at, side, price_steps, qty_steps):
     window = books[WINDOW]
     i = price_steps - books[at + BASE]
     if i & -window != 0:  # negative, or beyond the window
-        return set_far_level(books, at, side, price_steps, qty_steps)
+        return set_far_level(books, at, np.int64(side), price_steps, qty_steps)
     books[books[at + QTY + side] + i] = qty_steps
     # Set or remove is a coin toss to the branch predictor: everything frequent is arithmetic.
     is_set = np.int64(qty_steps != 0)
@@ -251,7 +253,7 @@ def best_bid(books, at):
     i = books[at + BEST + BID]
     price = books[at + BASE] + i if i >= 0 else NO_BID
     if books[at + FAR_BEST + BID] > price:
-        return max(price, tighten_far(books, at, BID))
+        return max(price, tighten_far(books, at, _BID))
     return price
 
 
@@ -261,7 +263,7 @@ def best_ask(books, at):
     i = books[at + BEST + ASK]
     price = books[at + BASE] + i if i < books[WINDOW] else NO_ASK
     if books[at + FAR_BEST + ASK] < price:
-        return min(price, tighten_far(books, at, ASK))
+        return min(price, tighten_far(books, at, _ASK))
     return price
 
 
@@ -271,7 +273,7 @@ def qty_at(books, at, side, price_steps):
     i = price_steps - books[at + BASE]
     if i & -books[WINDOW] == 0:
         return books[books[at + QTY + side] + i]
-    return books[books[at + FAR_QTY + side] + find_far(books, at, side, price_steps)]
+    return books[books[at + FAR_QTY + side] + find_far(books, at, np.int64(side), price_steps)]
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
@@ -301,7 +303,7 @@ def next_bid(books, at, price_steps):
     base = books[at + BASE]
     end = base + books[WINDOW]
     if price_steps > end:  # levels above the window come first
-        far = next_far(books, at, BID, price_steps)
+        far = next_far(books, at, _BID, price_steps)
         if far >= end:
             return far
     if price_steps > base:
@@ -309,7 +311,7 @@ def next_bid(books, at, price_steps):
         i = bitmap_next_down(books, books[at + BITS + BID], books[WINDOW], first)
         if i != NO_BIT:
             return base + i
-    return next_far(books, at, BID, min(price_steps, base))
+    return next_far(books, at, _BID, min(price_steps, base))
 
 
 @njit(cache=True, _nrt=False)
@@ -318,7 +320,7 @@ def next_ask(books, at, price_steps):
     base = books[at + BASE]
     last = base + books[WINDOW] - 1
     if price_steps < base - 1:  # levels below the window come first
-        far = next_far(books, at, ASK, price_steps)
+        far = next_far(books, at, _ASK, price_steps)
         if far < base:
             return far
     if price_steps < last:
@@ -326,17 +328,17 @@ def next_ask(books, at, price_steps):
         i = bitmap_next_up(books, books[at + BITS + ASK], books[WINDOW], first)
         if i != NO_BIT:
             return base + i
-    return next_far(books, at, ASK, max(price_steps, last))
+    return next_far(books, at, _ASK, max(price_steps, last))
 
 
 @njit(cache=True, _nrt=False)
-def best_levels(books, at, side, count_max, levels):
+def best_levels(books, at, side, count_max, levels, first):
     """Copy the best levels of one side, best first.
 
     Args:
         books, at, side: the book, read.
         count_max: how many at most.
-        levels: int64[2 * count_max], changed: price, quantity, price, ...
+        levels: int64[n], changed: price, quantity, price, ... from `first` on.
 
     Returns:
         How many there are.
@@ -345,8 +347,8 @@ def best_levels(books, at, side, count_max, levels):
     price = best_bid(books, at) if side == BID else best_ask(books, at)
     count = 0
     while count < count_max and price != none:
-        levels[2 * count] = price
-        levels[2 * count + 1] = qty_at(books, at, side, price)
+        levels[first + 2 * count] = price
+        levels[first + 2 * count + 1] = qty_at(books, at, side, price)
         count += 1
         price = next_bid(books, at, price) if side == BID else next_ask(books, at, price)
     return count
@@ -382,7 +384,7 @@ def apply_levels(books, at, slots, first, bid_count, ask_count):
     Returns:
         OK, or what makes the book worthless: BAD_LEVEL, FULL, CROSSED.
     """
-    status = apply_side(books, at, BID, slots, first, 0, bid_count)
+    status = apply_side(books, at, BID, slots, first, np.int64(0), bid_count)
     if status != OK:
         return status
     status = apply_side(books, at, ASK, slots, first, bid_count, bid_count + ask_count)
@@ -440,7 +442,7 @@ def clear_book(books, at):
     window = books[WINDOW]
     for side in range(2):
         bits = books[at + BITS + side]
-        i = bitmap_next_up(books, bits, window, 0)
+        i = bitmap_next_up(books, bits, window, _FIRST)
         while i != NO_BIT:
             books[books[at + QTY + side] + i] = 0
             bitmap_clear(books, bits, window, i)
@@ -507,7 +509,7 @@ def move_window(books, at, base):
         if side == BID:
             best = bitmap_next_down(books, bits, window, window - 1)
         else:
-            best = bitmap_next_up(books, bits, window, 0)
+            best = bitmap_next_up(books, bits, window, _FIRST)
             best = window if best == NO_BIT else best
         books[at + BEST + side] = best
     return OK
@@ -521,7 +523,7 @@ def shift_window(books, at, side, shift):
     quantities = books[at + QTY + side]
     # In the direction in which a level's new place has already been vacated.
     i = (
-        bitmap_next_up(books, bits, window, 0)
+        bitmap_next_up(books, bits, window, _FIRST)
         if shift > 0
         else bitmap_next_down(books, bits, window, window - 1)
     )
@@ -557,7 +559,7 @@ def pull_far(books, at, side):
             continue
         books[books[at + QTY + side] + i] = books[quantities + slot]
         bitmap_set(books, books[at + BITS + side], window, i)
-        set_far_level(books, at, side, base + i, 0)  # another level may move into this slot
+        set_far_level(books, at, side, base + i, _NO_QTY)  # another level may move into this slot
 
 
 def all_levels(books: np.ndarray, book: int, side: int) -> tuple[np.ndarray, np.ndarray]:

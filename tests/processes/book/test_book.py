@@ -27,7 +27,7 @@ def sides(books: np.ndarray, book: int = 0) -> list[list[tuple[int, int]]]:
 def walked(books: np.ndarray, at: int, side: int) -> list[tuple[int, int]]:
     """Return all levels of one side as `best_levels` walks them."""
     levels = np.zeros(2 * 4096, np.int64)
-    count = kernels.best_levels(books, at, side, 4096, levels)
+    count = kernels.best_levels(books, at, side, 4096, levels, 0)
     return [tuple(pair) for pair in levels[: 2 * count].reshape(-1, 2).tolist()]
 
 
