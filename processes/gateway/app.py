@@ -4,7 +4,6 @@ import random
 import ssl
 from pathlib import Path
 
-
 from common import clock
 from common.binance import NS_PER_MS, load_credentials
 from common.binance_limits import NS_PER_SECOND
@@ -16,7 +15,7 @@ from processes.gateway.session import OrderSession, StreamSession
 from processes.gateway.sockets import VenueSocket
 from processes.gateway.stage import GatewayStage
 from processes.runner import Context
-from processes.transport import Limits, client_tls
+from processes.transport import Limits, Transport, client_tls
 from shm.counters import anonymous_counters, record_value
 from shm.cursors import available, release
 from shm.latch import LATCH_WORDS, anonymous_latch, is_any_set
@@ -39,6 +38,7 @@ def build(context: Context) -> GatewayStage:
     credentials = load_credentials(Path(venue.api_key_file), Path(venue.secret_key_file))
     counters = context.counters(LABELS, HISTOGRAMS)
     tls = client_tls(Path(venue.ca_file) if venue.ca_file else None)
+    Transport(f"{venue.private_url}/ws/key", tls=tls)  # a bad URL is an error now, not later
     order_link = new_link("order", config, tls, ORDER_ROTATE_PERCENT)
     order_link.set_url(venue.ws_api_url, clock.now_ns())
     return GatewayStage(

@@ -146,14 +146,17 @@ class Link:
         return self.current.number if self.current else 0
 
     def set_url(self, url: str, now_ns: int) -> None:
-        """Go to another URL: with a replacement if there is a connection, else at once."""
+        """Go to another URL: with a replacement if there is a connection, else at once.
+
+        Without a URL no new connection is made; one that stands is kept.
+        """
         if url == self.url:
             return
         self.url = url
         self.retry_ns = now_ns
         if self.opening is not None:
             self.give_up_opening("other url", now_ns, is_failure=False)
-        if self.current is not None:
+        if self.current is not None and url:
             self.open(now_ns)
 
     def poll(self, now_ns: int) -> list[Incoming]:
@@ -185,6 +188,7 @@ class Link:
         elif (
             now_ns - held.since_ns > self.times.rotate_ns
             and self.opening is None
+            and self.url
             and now_ns >= self.retry_ns
         ):
             self.open(now_ns)

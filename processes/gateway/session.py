@@ -69,8 +69,8 @@ class VenueClock:
         self.ts_ns = ts_ns
 
     def guess(self, now_ns: int, wall_ns: int) -> None:
-        """Use our own wall clock until there is a measurement; cancels go out with it."""
-        if self.ts_ns == 0:
+        """Use our own wall clock until the first measurement; cancels go out with it."""
+        if self.venue_minus_mono_ns == 0:
             self.venue_minus_mono_ns = wall_ns - now_ns
 
     def forget(self) -> None:
