@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class Counter(IntEnum):
-    """Index into the counter values."""
+    """Index into the counter values; REJECT_BAD_REQUEST to REJECT_JOURNAL as in Reject."""
 
     INTENTS = 0
     ORDERS_SENT = 1
@@ -61,10 +61,10 @@ class Counter(IntEnum):
     REJECT_STOPPING = 52
     REJECT_INSTRUMENT = 53
     REJECT_OPEN_ORDERS = 54
-    REJECT_ORDER_RATE = 55
-    REJECT_GATEWAY_FULL = 56
-    REJECT_REPORTS_FULL = 57
-    REJECT_JOURNAL = 58
+    REJECT_REPORTS_FULL = 55
+    REJECT_JOURNAL = 56
+    REJECT_ORDER_RATE = 57
+    REJECT_GATEWAY_FULL = 58
     REJECT_IN_FLIGHT = 59
     REJECT_OTHER = 60
 

@@ -1,4 +1,4 @@
-"""A hash index in an int64 array: three-word key -> row; open addressing, deletion by shifting back.
+"""A hash index in an int64 array: three-word key -> row; open addressing, no tombstones.
 
 An entry is four words: the key and row + 1; 0 there means empty. The caller keeps it at most half
 full, so a search ends after a few steps, and deletion leaves no tombstones behind.
@@ -19,7 +19,7 @@ def new_index(entries_max: int) -> np.ndarray:
     return np.zeros((capacity, 4), np.int64)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def mix(value):
     """Scatter an int64 without overflow, which is undefined: only 31-bit factors are multiplied."""
     low = (value & _LOW_31_BITS) * 0x9E3779B1
@@ -28,14 +28,14 @@ def mix(value):
     return mixed ^ (mixed >> 29)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def home_of(index, a, b, c):
     """Return the slot where the search for a key begins."""
     mixed = mix(a) ^ (mix(b) >> 3) ^ (mix(c) >> 11)
     return ((mixed & _LOW_31_BITS) * 0xC2B2AE35 >> 15) & (index.shape[0] - 1)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def find(index, a, b, c):
     """Return the row of a key, or NOT_FOUND.
 
@@ -52,7 +52,7 @@ def find(index, a, b, c):
     return NOT_FOUND
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def insert(index, a, b, c, row):
     """Add a key that is not there; the caller bounds how many there are.
 
@@ -71,7 +71,7 @@ def insert(index, a, b, c, row):
     index[slot, 3] = row + 1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def remove(index, a, b, c):
     """Delete a key and move later ones of its run back, so that no search is cut short.
 

@@ -1,0 +1,83 @@
+"""What the gateway's sockets and the other processes do, as far as orders depend on it."""
+
+from collections.abc import Callable
+
+from common import log
+from common.enums import ReportSource
+
+STRATEGY, GATEWAY = "strategy", "gateway"
+
+
+class Sessions:
+    """Which sockets are up, and which processes have died.
+
+    Args:
+        peer_word: what the supervisor says of a process: its epoch while it is up, minus its
+            epoch while it is starting or dead, 0 unknown.
+
+    Attributes:
+        wants_doubt: the channel of answers was lost: what is in flight becomes UNKNOWN.
+        is_moved: something came up or went down: the account must be reconciled.
+        strategy_died: its orders are to be canceled.
+    """
+
+    def __init__(self, peer_word: Callable[[str], int]) -> None:
+        self.peer_word = peer_word
+        self._words = {STRATEGY: 0, GATEWAY: 0}
+        self._is_up = {int(ReportSource.RESPONSE): False, int(ReportSource.STREAM): False}
+        self.wants_doubt = False
+        self.is_moved = False
+        self.strategy_died = False
+
+    @property
+    def is_connected(self) -> bool:
+        """Return True if the order socket and the user-data stream are both up."""
+        return all(self._is_up.values())
+
+    def on_session(self, source: int, is_up: bool) -> bool:
+        """Note that a socket came up or went down; coming up twice means it was down between.
+
+        Returns:
+            False if there is no such socket.
+        """
+        if source not in self._is_up:
+            return False
+        was_up = self._is_up[source]
+        self._is_up[source] = is_up
+        if source == ReportSource.RESPONSE and (was_up or not is_up):
+            self.wants_doubt = True
+        self.is_moved = True
+        return True
+
+    def lose(self) -> None:
+        """The gateway, or reports of it, are gone."""
+        for source in self._is_up:
+            self._is_up[source] = False
+        self.wants_doubt = True
+        self.is_moved = True
+
+    def restart(self, has_rings: bool) -> None:
+        """Begin after the journal was read: new rings, or a dead gateway, know nothing.
+
+        Args:
+            has_rings: the rings are those that the journal speaks of: answers may still come.
+        """
+        self.wants_doubt = False
+        word = self.peer_word(GATEWAY)
+        if not has_rings or word < 0:
+            self.lose()
+        self._words = {GATEWAY: word, STRATEGY: self.peer_word(STRATEGY)}
+        self.is_moved = True
+
+    def watch(self) -> None:
+        """Act once when a process that was up has died; its next start tells of itself."""
+        for name, before in self._words.items():
+            word = self.peer_word(name)
+            self._words[name] = word
+            if before <= 0 or word != -before:
+                continue
+            log.event("peer_lost", process=name)
+            if name == GATEWAY:
+                self.lose()
+            else:
+                self.strategy_died = True

@@ -1,0 +1,315 @@
+"""What one report does to the status and the pending bits of an order; pure record changes.
+
+    PENDING_NEW ──▶ NEW ──▶ PARTIALLY_FILLED ──▶ FILLED | CANCELED | EXPIRED
+         └──────────────────────────────────────▶ REJECTED, or any of the above
+
+Beside the status stand bits: CANCEL (wanted, until the order is over), REPLACE (asked), UNKNOWN
+(the outcome of a request is not known: exposure stays at the worst case, the venue is asked).
+Rules: a terminal status never changes; a status only moves forward; a timeout, a lost socket or
+"unknown order" make an order UNKNOWN, never REJECTED.
+"""
+
+import numpy as np
+from numba import njit
+
+from common.enums import (
+    ExecType,
+    OrderPending,
+    OrderStatus,
+    Reject,
+    ReportSource,
+    RequestKind,
+)
+from processes.risk.counters import Counter
+from processes.risk.oms import asked_qty, is_finished, is_terminal
+
+
+@njit(cache=True, _nrt=False)
+def advance(oms, order, report, now):
+    """Change status and bits as one report says; its fill has been booked.
+
+    Args:
+        oms: Oms, changed (counters, flags).
+        order: ORDER record, changed; the caller settles.
+        report: REPORT record, read.
+        now: CLOCK_MONOTONIC, ns.
+
+    Returns:
+        (exec_type to tell, reject to tell).
+    """
+    exec_type = np.int64(report["exec_type"])
+    reject = np.int64(report["reject"])
+    if is_finished(order):
+        advance_terminal(oms, order, report)
+        return np.int64(ExecType.STATUS), np.int64(0)
+    if exec_type == ExecType.NEW:
+        mark_alive(order)
+    elif exec_type == ExecType.TRADE or exec_type == ExecType.CALCULATED:
+        on_trade(order, report)
+    elif exec_type == ExecType.CANCELED:
+        finish(order, told_end(report, np.int64(OrderStatus.CANCELED)))
+    elif exec_type == ExecType.EXPIRED:
+        finish(order, told_end(report, np.int64(OrderStatus.EXPIRED)))
+    elif exec_type == ExecType.REJECTED:
+        on_rejected(oms, order, report)
+    elif exec_type == ExecType.REPLACED:
+        on_replaced(order, report)
+    elif exec_type == ExecType.CANCEL_REJECTED:
+        oms.counters[Counter.CANCEL_REJECTS] += 1
+        if on_cancel_rejected(order, report):
+            return np.int64(ExecType.UNKNOWN), reject
+    elif exec_type == ExecType.REPLACE_REJECTED:
+        if not on_replace_rejected(order, report):
+            return np.int64(ExecType.STATUS), reject
+        oms.counters[Counter.REPLACE_REJECTS] += 1
+    elif exec_type == ExecType.UNKNOWN:
+        on_unknown(order, report)
+    elif exec_type == ExecType.STATUS:
+        return on_status(order, report, now)
+    return exec_type, reject
+
+
+@njit(cache=True, _nrt=False)
+def mark_alive(order):
+    """The venue has the order: it is no longer pending, and if that was the doubt, it is over."""
+    order["missing_count"] = 0
+    order["ts_missing_ns"] = 0
+    if order["order_status"] != OrderStatus.PENDING_NEW:
+        return
+    has_fills = order["cum_qty_steps"] > 0 or order["venue_cum_qty_steps"] > 0
+    order["order_status"] = OrderStatus.PARTIALLY_FILLED if has_fills else OrderStatus.NEW
+    if order["cancel_in_flight"] == 0:
+        clear_bits(order, np.int64(OrderPending.UNKNOWN))
+
+
+@njit(cache=True, _nrt=False)
+def clear_bits(order, bits):
+    """Clear order_pending bits."""
+    order["order_pending"] = order["order_pending"] & ~bits
+
+
+@njit(cache=True, _nrt=False)
+def finish(order, order_status):
+    """Make an order terminal; nothing is pending any more."""
+    order["order_status"] = order_status
+    order["order_pending"] = 0
+    order["cancel_in_flight"] = 0
+
+
+@njit(cache=True, _nrt=False)
+def told_end(report, otherwise):
+    """Return the terminal status that a report tells, or `otherwise`."""
+    told = np.int64(report["order_status"])
+    return told if is_terminal(told) else otherwise
+
+
+@njit(cache=True, _nrt=False)
+def on_trade(order, report):
+    """A fill: alive, and over if the venue says FILLED or all that was asked is filled."""
+    asked = asked_qty(order)
+    cum = order["cum_qty_steps"]
+    if report["order_status"] == OrderStatus.PARTIALLY_FILLED and asked <= cum:
+        if cum < report["order_qty_steps"]:  # a replace that we gave up was done after all
+            order["order_qty_steps"] = asked = report["order_qty_steps"]
+    if report["order_status"] == OrderStatus.FILLED or cum >= asked:
+        finish(order, np.int64(OrderStatus.FILLED))
+        return
+    mark_alive(order)
+    if order["cum_qty_steps"] > 0 or order["venue_cum_qty_steps"] > 0:
+        order["order_status"] = OrderStatus.PARTIALLY_FILLED
+
+
+@njit(cache=True, _nrt=False)
+def on_rejected(oms, order, report):
+    """A rejection: final only if nothing ever showed that the venue has the order."""
+    if (
+        order["order_status"] == OrderStatus.PENDING_NEW
+        and order["venue_order_id"] == 0
+        and order["cum_qty_steps"] == 0
+    ):
+        finish(order, np.int64(OrderStatus.REJECTED))
+        order["reject"] = report["reject"]
+        return
+    oms.counters[Counter.CONTRADICTIONS] += 1
+    order["order_pending"] |= OrderPending.UNKNOWN
+
+
+@njit(cache=True, _nrt=False)
+def on_replaced(order, report):
+    """A replace was done: ours if it answers the request or shows what was asked.
+
+    Responses and stream are not ordered against each other, so an older one is ignored by the
+    venue's time; one that asked for something else is still the venue's truth.
+    """
+    if 0 < report["ts_exch_ns"] < order["ts_replaced_exch_ns"]:
+        return
+    price, qty = report["price_steps"], report["order_qty_steps"]
+    if price <= 0 or qty <= 0:
+        return
+    mark_alive(order)
+    order["ts_replaced_exch_ns"] = max(order["ts_replaced_exch_ns"], report["ts_exch_ns"])
+    order["price_steps"] = price
+    order["order_qty_steps"] = qty
+    if order["order_pending"] & OrderPending.REPLACE == 0:
+        return
+    answers = report["request_client_order_id"] == order["replace_client_order_id"]
+    shows = price == order["replace_price_steps"] and qty == order["replace_qty_steps"]
+    if answers or shows:
+        end_replace(order)
+
+
+@njit(cache=True, _nrt=False)
+def end_replace(order):
+    """The replace in flight is answered; a doubt that was about it is over."""
+    clear_bits(order, np.int64(OrderPending.REPLACE))
+    order["missing_count"] = 0
+    order["ts_missing_ns"] = 0
+    if order["cancel_in_flight"] == 0:
+        clear_bits(order, np.int64(OrderPending.UNKNOWN))
+
+
+@njit(cache=True, _nrt=False)
+def is_answer(report, request_client_order_id):
+    """Return True if a report answers that request, or does not say which."""
+    answered = report["request_client_order_id"]
+    return answered == 0 or answered == request_client_order_id
+
+
+@njit(cache=True, _nrt=False)
+def on_cancel_rejected(order, report):
+    """A cancel did nothing: it is sent again, after asking if the venue does not know the order.
+
+    Protocol 3A.10: -2011 never tells whether the order filled, or has not arrived yet.
+
+    Returns:
+        True if the order became UNKNOWN.
+    """
+    if not is_answer(report, order["cancel_client_order_id"]):
+        return False
+    order["cancel_in_flight"] = 0
+    reject = report["reject"]
+    if reject != Reject.VENUE_UNKNOWN_ORDER and reject != Reject.VENUE:
+        return False
+    was_unknown = order["order_pending"] & OrderPending.UNKNOWN != 0
+    order["order_pending"] |= OrderPending.UNKNOWN
+    return not was_unknown
+
+
+@njit(cache=True, _nrt=False)
+def on_replace_rejected(order, report):
+    """A replace did nothing: the order stays as it was (protocol 4.5, 16).
+
+    Returns:
+        True if it was the replace in flight.
+    """
+    if order["order_pending"] & OrderPending.REPLACE == 0:
+        return False
+    if not is_answer(report, order["replace_client_order_id"]):
+        return False
+    if report["reject"] == Reject.VENUE_UNKNOWN_ORDER:
+        clear_bits(order, np.int64(OrderPending.REPLACE))
+        order["order_pending"] |= OrderPending.UNKNOWN
+    else:
+        end_replace(order)
+    return True
+
+
+@njit(cache=True, _nrt=False)
+def on_unknown(order, report):
+    """The outcome of a request is not known, unless something else has told it already."""
+    if report["source"] == ReportSource.QUERY:
+        return  # a query that failed; it is asked again
+    kind = report["request_kind"]
+    if kind == RequestKind.NEW:
+        if order["order_status"] != OrderStatus.PENDING_NEW:
+            return
+    elif kind == RequestKind.REPLACE:
+        if order["order_pending"] & OrderPending.REPLACE == 0:
+            return
+        if not is_answer(report, order["replace_client_order_id"]):
+            return
+    elif kind == RequestKind.CANCEL:
+        if not is_answer(report, order["cancel_client_order_id"]):
+            return
+        order["cancel_in_flight"] = 0
+    else:
+        order["cancel_in_flight"] = 0
+    order["order_pending"] |= OrderPending.UNKNOWN
+
+
+@njit(cache=True, _nrt=False)
+def on_status(order, report, now):
+    """An answer about the order itself: from a query, the list of open orders, or a response.
+
+    Not found, or a replace not done, is only counted here: `turn.scan_timers` concludes from
+    several such answers over a time, never one (protocol 3A.9).
+
+    Returns:
+        (exec_type to tell, reject to tell).
+    """
+    status = np.int64(ExecType.STATUS)
+    told = np.int64(report["order_status"])
+    is_unknown = order["order_pending"] & OrderPending.UNKNOWN != 0
+    if told == 0 or told == OrderStatus.PENDING_NEW:
+        if report["reject"] == Reject.VENUE_UNKNOWN_ORDER and is_unknown:
+            count_missing(order, now)
+        return status, np.int64(0)
+    if is_terminal(told):
+        finish(order, told)
+        return status, np.int64(0)
+    is_pending_replace = order["order_pending"] & OrderPending.REPLACE != 0
+    is_recent = not 0 < report["ts_exch_ns"] < order["ts_replaced_exch_ns"]
+    price, qty = report["price_steps"], report["order_qty_steps"]
+    mark_alive(order)
+    if told == OrderStatus.PARTIALLY_FILLED:
+        order["order_status"] = OrderStatus.PARTIALLY_FILLED
+    if is_unknown:
+        order["cancel_in_flight"] = 0
+    if is_pending_replace:
+        if price == order["replace_price_steps"] and qty == order["replace_qty_steps"]:
+            order["price_steps"] = price
+            order["order_qty_steps"] = qty
+            end_replace(order)
+            return np.int64(ExecType.REPLACED), np.int64(0)
+        if is_unknown:
+            count_missing(order, now)
+        return status, np.int64(0)
+    if is_recent and report["source"] == ReportSource.QUERY and price > 0 and qty > 0:
+        order["price_steps"] = price
+        order["order_qty_steps"] = qty
+    if report["source"] == ReportSource.QUERY:
+        clear_bits(order, np.int64(OrderPending.UNKNOWN))
+    return status, np.int64(0)
+
+
+@njit(cache=True, _nrt=False)
+def count_missing(order, now):
+    """Count one more answer that the venue has not done what was asked."""
+    if order["missing_count"] == 0:
+        order["ts_missing_ns"] = now
+    order["missing_count"] += 1
+
+
+@njit(cache=True, _nrt=False)
+def advance_terminal(oms, order, report):
+    """A report on a finished order: the status stays.
+
+    If we concluded REJECTED and the venue has it after all, it is held at its full exposure and
+    canceled, until the venue tells its end.
+    """
+    exec_type = report["exec_type"]
+    told = np.int64(report["order_status"])
+    has_end = is_terminal(told) or exec_type == ExecType.CANCELED or exec_type == ExecType.EXPIRED
+    is_told = exec_type != ExecType.REJECTED and exec_type != ExecType.CANCEL_REJECTED
+    if order["order_pending"] & OrderPending.UNKNOWN != 0:
+        if (has_end and is_told) or order["cum_qty_steps"] >= order["order_qty_steps"]:
+            finish(order, np.int64(order["order_status"]))
+        elif exec_type != ExecType.NEW and exec_type != ExecType.TRADE:
+            order["cancel_in_flight"] = 0
+        return
+    if order["order_status"] != OrderStatus.REJECTED or has_end or told == 0:
+        return
+    if report["venue_order_id"] != 0 and is_told and exec_type != ExecType.UNKNOWN:
+        oms.counters[Counter.ORDERS_ZOMBIE] += 1
+        order["order_pending"] = OrderPending.UNKNOWN | OrderPending.CANCEL
+        order["cancel_in_flight"] = 0
