@@ -10,7 +10,7 @@ from common.fixed_point import steps_from_text
 from common.instruments import Instrument, instrument_table
 from common.records import INSTRUMENT
 from processes.venue import accounts as ledger
-from processes.venue import matching
+from processes.venue import flow, matching
 from processes.venue.accounts import new_accounts
 from processes.venue.auth import Key, Keys
 from processes.venue.capture import CaptureMarket
@@ -43,7 +43,7 @@ def build_exchange(config: VenueConfig, instruments: list[Instrument], now_ms: i
         wallet["maker_fee_e8"] = config.maker_fee_e8
         wallet["taker_fee_e8"] = config.taker_fee_e8
         keys.append(read_key(account_config, account))
-    warm_up()
+    warm_up_accounts()
     if config.capture is not None:
         capture = CaptureMarket(config.capture, instruments, accounts_max)
         exchange = Exchange(
@@ -51,11 +51,13 @@ def build_exchange(config: VenueConfig, instruments: list[Instrument], now_ms: i
         )
         capture.attach(exchange)
         return exchange
+    warm_up_engine()
     market = EngineMarket(
         new_engine(len(instruments), accounts_max, orders_max=config.order_capacity)
     )
     step: Flow | NoFlow
     if config.flow is not None:
+        flow.warm_up()
         step = Flow(config.flow, market, instruments, rules)
     else:
         step = NoFlow(FlowConfig().step_ms)
@@ -63,7 +65,13 @@ def build_exchange(config: VenueConfig, instruments: list[Instrument], now_ms: i
 
 
 def warm_up() -> None:
-    """Compile or load the kernels that requests need, so that none waits for it."""
+    """Call every kernel that requests need, so that none waits for a compiler."""
+    warm_up_engine()
+    warm_up_accounts()
+
+
+def warm_up_engine() -> None:
+    """Call the matching engine's kernels."""
     engine = new_engine(1, 2, orders_max=64)
     events = new_events(engine)
     limit, gtc, no_stp = OrderType.LIMIT.value, TimeInForce.GTC.value, StpMode.NONE.value
@@ -76,8 +84,12 @@ def warm_up() -> None:
     matching.depth(engine, 0, bid, np.zeros(1, np.int64), np.zeros(1, np.int64))
     matching.find(engine, order_id)
     matching.cancel(engine, events, 0, 0, 0, order_id)
+
+
+def warm_up_accounts() -> None:
+    """Call the kernels of wallets and positions."""
     accounts = new_accounts(np.zeros(1, INSTRUMENT), 2)
-    ledger.book_fill(accounts, 0, 0, bid, 101, 2, 1, np.zeros(1, ledger.FILL), 0)
+    ledger.book_fill(accounts, 0, 0, Side.BID.value, 101, 2, 1, np.zeros(1, ledger.FILL), 0)
     ledger.unrealised_e8(accounts, 0, 0, 1)
     ledger.settle_funding(accounts, 0, 1, 1, np.zeros(2, np.int64))
 

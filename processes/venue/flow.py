@@ -14,7 +14,7 @@ from common.enums import OrderType, TimeInForce
 from common.instruments import Instrument
 from processes.venue import matching
 from processes.venue.config import FlowConfig, SymbolConfig
-from processes.venue.engine import NO_ASK, NO_BID, MatchStatus, StpMode
+from processes.venue.engine import NO_ASK, NO_BID, MatchStatus, StpMode, new_engine
 from processes.venue.filters import Rules
 from processes.venue.market import EngineMarket, Row
 
@@ -308,7 +308,6 @@ class Flow:
         self.own = np.zeros((len(instruments), capacity), np.int64)
         for index in range(len(instruments)):
             self.send(decide_seed(self.flow, self.symbols, index, self.requests), 0)
-        self.run(1, 0)  # so that every kernel is compiled before the clock runs
 
     def run(self, steps: int, now_ms: int) -> list[Row]:
         """Take some steps and return their events."""
@@ -351,6 +350,20 @@ class Flow:
 
     def on_first(self, stream: str) -> None:
         """Nothing waits for subscribers here."""
+
+
+def warm_up() -> None:
+    """Call every kernel once."""
+    config = FlowConfig()
+    market = EngineMarket(new_engine(1, 2, orders_max=64))
+    symbols = np.zeros(1, SYMBOL_FLOW)
+    for name in ("depth_orders", "tick_steps", "lot_steps"):
+        symbols[name] = 1
+    symbols["fair_steps"] = symbols["start_steps"] = 1_000
+    requests, own = np.zeros(8, REQUEST), np.zeros((1, 16), np.int64)
+    flow = new_flow(config)
+    decide_seed(flow, symbols, 0, requests)
+    decide_step(market.engine, flow, symbols, own, requests)
 
 
 class NoFlow:

@@ -1,5 +1,7 @@
 """What holds over the whole exchange: books rebuilt from streams, money conserved, funding."""
 
+import sys
+
 import pytest
 
 from processes.venue.config import FlowConfig
@@ -182,3 +184,29 @@ def test_funding_is_paid_at_the_interval_and_told(make_bench):
 
 def balance(bench, name):
     return bench.ask("GET", "/fapi/v3/balance", name)[1][0]["balance"]
+
+
+def test_nothing_is_compiled_after_the_start(make_bench):
+    from numba.core.dispatcher import Dispatcher
+
+    bench = make_bench(flow=FLOW, funding_interval_s=60)
+    modules = [m for name, m in sys.modules.items() if name.startswith("processes.venue.")]
+    kernels = {v for m in modules for v in vars(m).values() if isinstance(v, Dispatcher)}
+    before = {kernel: len(kernel.signatures) for kernel in kernels}
+    assert len(kernels) > 20
+    bench.user()
+    bench.connect("public", "btcusdt@depth@100ms", "btcusdt@depth5")
+    bench.advance(1_000)
+    bench.place("one", "BUY", "0.010", "63900", newClientOrderId="a")
+    bench.ask(
+        "PUT", "/fapi/v1/order", "one", symbol="BTCUSDT", side="BUY", quantity="0.020",
+        price="63901", origClientOrderId="a",
+    )  # fmt: skip
+    bench.ask("DELETE", "/fapi/v1/order", "one", symbol="BTCUSDT", origClientOrderId="a")
+    bench.place("one", "SELL", "0.010")
+    bench.ask("GET", "/fapi/v1/depth", symbol="BTCUSDT")
+    bench.ask("GET", "/fapi/v3/account", "one")
+    bench.now_ms = bench.exchange.marks[0].next_funding_ms
+    bench.advance(1_000)
+    assert bench.ask("GET", "/fapi/v3/positionRisk", "one")[1][0]["positionAmt"] == "-0.010"
+    assert {kernel: len(kernel.signatures) for kernel in kernels} == before
