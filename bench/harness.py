@@ -12,19 +12,23 @@ Exit code: 0, or 1 if a row is void, or (not with --smoke) a reach is missed.
 
 import argparse
 import json
+import mmap
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from numba import njit
 
 from common import clock
@@ -33,6 +37,7 @@ from shm.atomics import read_cycles
 ROOT = Path(__file__).resolve().parent.parent
 ROUNDS = 7
 SMOKE_ROUNDS = 2
+CHILD_SECONDS_MAX = 120
 _GAP_CYCLES = 2_500  # about 1 us: longer pauses of an empty loop are somebody else's
 _NOISE_CYCLES = 50_000_000
 _SMOKE_NOISE_CYCLES = 5_000_000
@@ -299,6 +304,38 @@ class Session:
         for key, value in facts.items():
             self.say(f"{key}: {value}")
         return 1 if self.is_failed else 0
+
+
+def shared_words(count: int) -> np.ndarray:
+    """Return int64[count] that forked children share with this process."""
+    return np.frombuffer(mmap.mmap(-1, count * 8), np.int64)
+
+
+def fork(work: Callable[[], object]) -> int:
+    """Run `work` in a child process and return its pid; all its kernels must be compiled."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        signal.alarm(CHILD_SECONDS_MAX)
+        work()
+        code = 0
+    finally:
+        if code:
+            traceback.print_exc()
+        os._exit(code)
+
+
+def join(pid: int) -> None:
+    """Wait for a child.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code:
+        raise RuntimeError(f"child ended with {code}, expected 0")
 
 
 def compile_c(source: Path, *flags: str) -> Path | None:
