@@ -231,7 +231,10 @@ class Session:
                 line += f"   tickring / it = {_three(ratios)}  {verdict}"
             self.say(line)
             if details.get(name):
-                shown = "  ".join(f"{key} {value:,.0f}" for key, value in details[name].items())
+                shown = "  ".join(
+                    f"{key} {value:,.{1 if value < 100 else 0}f}"
+                    for key, value in details[name].items()
+                )
                 self.say(f"  {'':<28} {shown}")
         for core, lost in noise.lost.items():
             longest = noise.longest_cycles[core]
