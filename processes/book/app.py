@@ -1,8 +1,11 @@
 """What the runner builds the book process from."""
 
+import contextlib
+import io
 from typing import TYPE_CHECKING
 
 from processes.book.counters import HISTOGRAMS, LABELS
+from processes.book.rehearsal import rehearse
 from processes.book.stage import BookStage
 
 if TYPE_CHECKING:
@@ -21,3 +24,9 @@ def build(context: "Context") -> BookStage:
         cells=context.table_writer("bbo"),
         counters=context.counters(LABELS, HISTOGRAMS),
     )
+
+
+def warm_up() -> None:
+    """Compile every kernel of the stage by a short life in private memory."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        rehearse()

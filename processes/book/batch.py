@@ -140,3 +140,19 @@ def finish(state, out, versions, cells, now_ns):
     publish(out)
     if state.totals[TOUCHED_COUNT] != 0:
         write_cells(state, versions, cells, now_ns)
+
+
+@njit(cache=True)
+def take_turn(bundle, now_ns, slots_max):
+    """Take what both rings hold; Returns as in `take_market`.
+
+    Args:
+        bundle: (State, In of the snapshot ring, In of the market ring, Out of the book ring,
+            versions and cells of the BBO table, counters, histograms), changed.
+        now_ns, slots_max: as in `take_market`.
+    """
+    state, snapshots, market, out, versions, cells, counts, histograms = bundle.args
+    work = take_snapshots(state, snapshots, out, versions, cells, counts, histograms, now_ns)
+    return work + take_market(
+        state, market, out, versions, cells, counts, histograms, now_ns, slots_max
+    )

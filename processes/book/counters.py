@@ -55,7 +55,7 @@ LABELS = {
     Counter.SNAPSHOTS: "Depth snapshots received whole (monotonic)",
     Counter.SNAPSHOTS_FAILED: "Depth snapshots that the venue or rest did not give (monotonic)",
     Counter.SNAPSHOTS_REFUSED: "Depth snapshots refused: unsorted, crossed or too long (monotonic)",
-    Counter.SNAPSHOTS_TOO_OLD: "Depth snapshots older than every kept diff, asked again (monotonic)",
+    Counter.SNAPSHOTS_TOO_OLD: "Depth snapshots older than every kept diff (monotonic)",
     Counter.SNAPSHOTS_UNUSED: "Depth snapshots ignored: older than what is there (monotonic)",
     Counter.RESYNCS: "Books made valid by a snapshot and its straddling diff (monotonic)",
     Counter.REQUESTS: "Depth snapshots asked for (monotonic)",

@@ -6,7 +6,7 @@ from common import log
 from common.enums import GapReason, RestKind
 from common.instruments import Instrument
 from common.records import REST_REQUEST
-from processes.book.batch import take_market, take_snapshots
+from processes.book.batch import take_turn
 from processes.book.config import BookConfig
 from processes.book.counters import Counter
 from processes.book.publish import publish_state
@@ -25,6 +25,7 @@ from processes.book.state import (
     WANTED,
     new_state,
 )
+from shm.bundle import pack
 from shm.counters import Counters
 from shm.ring import Consumer, Producer
 from shm.table import TableWriter
@@ -69,6 +70,12 @@ class BookStage:
         self.consumers = [market, snapshots]
         self.state = new_state(len(instruments), config)
         self.wants = SnapshotRequests(len(instruments), config)
+        self.bundle = pack(
+            (
+                self.state, snapshots.end, market.end, books.end, cells.versions, cells.rows,
+                counters.values, counters.histograms,
+            )
+        )  # fmt: skip
         self.timer_ns = 0
         self._was_live = [False] * len(instruments)
         self._is_announced = False
@@ -76,7 +83,7 @@ class BookStage:
         counters.values[Counter.BOOKS_VALID] = 0  # a gauge: a restarted process has no books
 
     def do_work(self, now_ns: int) -> int:
-        """Take what the rings hold, with one kernel call a ring.
+        """Take what the rings hold, with one kernel call.
 
         Returns:
             Slots taken; 0 lets the runner idle.
@@ -84,17 +91,8 @@ class BookStage:
         self._now_ns = now_ns
         if not self._is_announced:
             self._announce(now_ns)
-        state, out = self.state, self.books.end
-        versions, cells = self.cells.versions, self.cells.rows
-        counts, histograms = self.counters.values, self.counters.histograms
-        work = take_snapshots(
-            state, self.snapshots.end, out, versions, cells, counts, histograms, now_ns
-        )
-        work += take_market(
-            state, self.market.end, out, versions, cells, counts, histograms, now_ns,
-            self.config.batch_slots_max,
-        )  # fmt: skip
-        if state.totals[NEEDS_PYTHON] != 0:
+        work = take_turn(self.bundle, now_ns, self.config.batch_slots_max)
+        if self.state.totals[NEEDS_PYTHON] != 0:
             self._follow_kernels(now_ns)
         if self.timer_ns and self.timer_ns <= now_ns:
             self._ask(now_ns)

@@ -6,11 +6,9 @@ from common.enums import GapReason, MarketKind
 from common.instruments import Instrument, InstrumentFacts
 from common.records import BOOK, DEPTH, FLAG_LAST, GAP, LEVELS, TRADE
 from processes.book.config import BookConfig
-from processes.book.counters import HISTOGRAMS, LABELS, Counter
-from processes.book.stage import BookStage
-from shm.counters import anonymous_counters
-from shm.ring import anonymous_ring
-from shm.table import anonymous_table
+from processes.book.counters import Counter
+from processes.book.rehearsal import private_stage
+
 from tests.processes.book.naive_book import Diff, Level
 
 SMALL = BookConfig(
@@ -82,16 +80,11 @@ class Bench:
     def __init__(
         self, count: int = 1, config: BookConfig = SMALL, book_capacity: int = 1 << 14
     ) -> None:
-        self.market, market = anonymous_ring("MARKET", 1 << 12)
-        self.snapshots, snapshots = anonymous_ring("MARKET", 1 << 12)
-        books, self.books = anonymous_ring("MARKET", book_capacity)
-        requests, self.requests = anonymous_ring("REST_REQUEST", 16)
-        writer, self.cells = anonymous_table("BBO_CELL", count)
-        self.counters = anonymous_counters(LABELS, HISTOGRAMS)
-        self.stage = BookStage(
-            instruments(count), config, market=market, snapshots=snapshots, books=books,
-            requests=requests, cells=writer, counters=self.counters,
-        )  # fmt: skip
+        self.stage, others = private_stage(
+            instruments(count), config, book_capacity=book_capacity
+        )
+        self.market, self.snapshots, self.books, self.requests, self.cells = others
+        self.counters = self.stage.counters
         self.now_ns = 1_000
 
     def count(self, counter: Counter) -> int:

@@ -7,6 +7,7 @@ import pytest
 from common.enums import GapReason
 from processes.book.book import all_levels
 from processes.book.counters import Counter
+
 from tests.processes.book.harness import SMALL, Bench, depth_slots
 from tests.processes.book.naive_book import Diff, NaiveSync
 
