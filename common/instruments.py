@@ -46,8 +46,8 @@ class InstrumentFacts(Base):
                     f"{name} is {getattr(self, name)}, expected {fixed_point.decimals_of(size)}"
                     f" to 12 to write multiples of {size}"
                 )
-        fixed_point.steps_from_text(self.max_qty, fixed_point.DECIMALS_MAX)
-        fixed_point.steps_from_text(self.min_notional, fixed_point.DECIMALS_MAX)
+        for text in (self.max_qty, self.min_notional):
+            fixed_point.steps_from_text(text, fixed_point.decimals_of(text))
 
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,9 +149,12 @@ def instrument_table(instruments: list[Instrument]) -> np.ndarray:
         row["qty_grid_decimals"] = qty_decimals
         row["tick_size_steps"] = instrument.price_steps(instrument.facts.tick_size)
         row["lot_size_steps"] = instrument.qty_steps(instrument.facts.lot_size)
-        notional = fixed_point.steps_from_text(instrument.facts.min_notional, 12)
-        row["min_notional_steps2"] = -(
-            -notional // 10 ** max(12 - price_decimals - qty_decimals, 0)
+        notional = instrument.facts.min_notional
+        notional_decimals = fixed_point.decimals_of(notional)
+        unscaled = fixed_point.steps_from_text(notional, notional_decimals)
+        shift = price_decimals + qty_decimals - notional_decimals
+        row["min_notional_steps2"] = (
+            unscaled * 10**shift if shift > 0 else -(-unscaled // 10**-shift)
         )
         row["max_qty_steps"] = instrument.qty_steps(instrument.facts.max_qty) or _UNLIMITED
         symbol = instrument.symbol.encode("ascii")

@@ -55,3 +55,16 @@ def test_bad_facts_are_refused_with_the_path(tmp_path, old, new, message):
     with pytest.raises(ConfigError, match=message) as caught:
         instruments.load_facts(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("min_notional", "max_qty", "steps2"),
+    [("5", "1000000", 50_000), ("0.00001", "1000000000", 1), ("20.55", "0", 205_500)],
+)
+def test_large_and_fine_filters_are_exact(tmp_path, min_notional, max_qty, steps2):
+    text = TEXT.replace('"100"', f'"{min_notional}"').replace('"1000"', f'"{max_qty}"')
+    path = write(tmp_path, text)
+    (btc,) = instruments.register("binance-usdm", ["BTCUSDT"], instruments.load_facts(path), path)
+    row = instruments.instrument_table([btc])[0]
+    assert row["min_notional_steps2"] == steps2
+    assert row["max_qty_steps"] == int(max_qty) * 1000 or max_qty == "0"
