@@ -25,7 +25,7 @@ from bench.harness import (
 )
 from common import clock
 from shm import registry, segment
-from shm.atomics import cpu_relax, load_acquire, read_cycles, store_release
+from shm.atomics import cpu_relax, load_acquire, multiply_wrapping, read_cycles, store_release
 from shm.observer import Observer
 from shm.ring import (
     MARKET,
@@ -48,6 +48,7 @@ OBSERVE_RECORDS_MAX = 32_768
 CONSUMER_PERIOD_NS = 1_000_000
 KEPT_SHARE = 0.99  # the slowest bursts were interrupted by other processes on the core
 INSTANCE = "bench-observers"
+_MULTIPLIER = -7046029254386353131  # odd
 _STOP, _READY, _READ, _WRONG, _CHECKSUM = 0, 16, 32, 48, 64
 
 
@@ -87,7 +88,7 @@ def read_some(inp, shared):
     checksum = shared[_CHECKSUM]
     for sequence in range(first, end):
         for word in range(8):
-            checksum = (checksum << 5 | (checksum >> 59 & 31)) ^ slots[sequence & mask, word]
+            checksum = multiply_wrapping(checksum ^ slots[sequence & mask, word], _MULTIPLIER)
     shared[_CHECKSUM] = checksum
     release(inp, end)
     return end

@@ -25,7 +25,7 @@ from bench.harness import (
     shared_words,
 )
 from shm import registry, segment
-from shm.atomics import cpu_relax, load_acquire, read_cycles, store_release
+from shm.atomics import cpu_relax, load_acquire, multiply_wrapping, read_cycles, store_release
 from shm.ring import (
     MARKET,
     Consumer,
@@ -43,6 +43,7 @@ BATCH = 32
 PACE_NS = 1_000
 INSTANCE = "bench-ring"
 PEER = Path(__file__).parent / "peers" / "ring.c"
+_MULTIPLIER = -7046029254386353131  # odd; the same in peers/ring.c
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "p99.99", "max")
 _START, _END, _CHECKSUM = 64, 65, 66  # of the shared words; 0 and 16 are where both sides meet
 
@@ -107,7 +108,7 @@ def read_all(inp, count, shared):
             mixed = 0
             for word in range(8):
                 mixed ^= slots[sequence & mask, word] + (sequence << 3)
-            checksum = (checksum << 5 | (checksum >> 59 & 31)) ^ mixed  # order counts
+            checksum = multiply_wrapping(checksum ^ mixed, _MULTIPLIER)  # order counts
         release(inp, end)
     shared[_CHECKSUM] = checksum
     shared[_END] = read_cycles()

@@ -83,7 +83,7 @@ static int64_t read_records(struct ring *ring, int64_t count, int64_t batch) {
             int64_t mixed = 0;
             for (int64_t word = 0; word < WORDS; word++)
                 mixed ^= record->words[word] + (tail << 3);
-            checksum = (int64_t)((uint64_t)checksum << 5 | (uint64_t)checksum >> 59) ^ mixed;
+            checksum = (int64_t)((uint64_t)(checksum ^ mixed) * 11400714819323198485u);
         }
         atomic_store_explicit(&ring->tail, tail, memory_order_release);
     }
