@@ -121,6 +121,28 @@ def multiply_wrapping(typingctx, a, b):
 
 
 @intrinsic
+def prefetch(typingctx, words, index):
+    """Ask for the cache line of words[index]; it reads and changes nothing, and never faults.
+
+    Args:
+        words: int64[n].
+        index: place in `words`, not checked.
+    """
+
+    def codegen(context, builder, signature, args):
+        pointer = _word_pointer(context, builder, signature.args[0], args[0], args[1])
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        # For reading, to be kept in all caches, data.
+        hints = [ir.Constant(word, value) for value in (0, 3, 1)]
+        builder.call(function, [builder.bitcast(pointer, byte), *hints])
+        return context.get_dummy_value()
+
+    return types.void(words, types.intp), codegen
+
+
+@intrinsic
 def read_cycles(typingctx):
     """Return the core's time stamp counter; for measurements, never for decisions."""
 
@@ -146,6 +168,9 @@ if config.DISABLE_JIT:
         """Do nothing."""
 
     fence_release = fence_seq_cst = cpu_relax = debug_trap = fence_acquire
+
+    def prefetch(words, index):  # noqa: F811
+        """Do nothing."""
 
     def multiply_wrapping(a, b):  # noqa: F811
         """Return the low 64 bits of a * b, signed."""

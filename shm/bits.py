@@ -5,6 +5,7 @@ array. Behind its size / 64 words of bits stand two summary levels: a bit says t
 it is not zero. All words are 0 when the bitmap is empty.
 """
 
+import numpy as np
 from numba import config, njit
 
 if config.DISABLE_JIT:  # plain twins for debuggers
@@ -26,6 +27,7 @@ else:
 
 BITMAP_BITS_MAX = 64**3
 NO_BIT = -1
+_INDEX_MASK = (1 << 32) - 1  # tells LLVM that an index is not negative: no test for that
 
 
 def bitmap_words(size):
@@ -62,31 +64,37 @@ def bitmap_set(bits, base, size, i):
         size: bits of the bitmap, as given to `bitmap_words`.
         i: bit number, 0 to size - 1.
     """
-    word = base + (i >> 6)
+    word = (base + (i >> 6)) & _INDEX_MASK
     before = bits[word]
     bits[word] = before | (1 << (i & 63))
     if before == 0:
         middle = base + (size >> 6)
-        word = middle + (i >> 12)
+        word = (middle + (i >> 12)) & _INDEX_MASK
         before = bits[word]
         bits[word] = before | (1 << ((i >> 6) & 63))
         if before == 0:
-            bits[middle + ((size + 4095) >> 12)] |= 1 << (i >> 12)
+            bits[(middle + ((size + 4095) >> 12)) & _INDEX_MASK] |= 1 << (i >> 12)
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
 def bitmap_clear(bits, base, size, i):
     """Clear bit `i`; clearing it again changes nothing. Args as in `bitmap_set`."""
-    word = base + (i >> 6)
-    rest = bits[word] & ~(1 << (i & 63))
+    bitmap_clear_if(bits, base, size, i, True)
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def bitmap_clear_if(bits, base, size, i, is_wanted):
+    """Clear bit `i` if `is_wanted`, without a branch on that; the bit is set otherwise."""
+    word = (base + (i >> 6)) & _INDEX_MASK
+    rest = bits[word] & ~(np.int64(is_wanted) << (i & 63))
     bits[word] = rest
     if rest == 0:
         middle = base + (size >> 6)
-        word = middle + (i >> 12)
+        word = (middle + (i >> 12)) & _INDEX_MASK
         rest = bits[word] & ~(1 << ((i >> 6) & 63))
         bits[word] = rest
         if rest == 0:
-            bits[middle + ((size + 4095) >> 12)] &= ~(1 << (i >> 12))
+            bits[(middle + ((size + 4095) >> 12)) & _INDEX_MASK] &= ~(1 << (i >> 12))
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
@@ -98,38 +106,38 @@ def bitmap_next_up(bits, base, size, first):
         first: bit number to begin at, 0 to size - 1.
     """
     at = first >> 6
-    word = bits[base + at] & (-1 << (first & 63))
+    word = bits[(base + at) & _INDEX_MASK] & (-1 << (first & 63))
     if word != 0:
         return (at << 6) + lowest_set(word)
     middle = base + (size >> 6)
     group = at >> 6
     # Shifted twice: the bits above at & 63, none if that is 63.
-    word = bits[middle + group] & (-1 << (at & 63) << 1)
+    word = bits[(middle + group) & _INDEX_MASK] & (-1 << (at & 63) << 1)
     if word == 0:
-        word = bits[middle + ((size + 4095) >> 12)] & (-1 << group << 1)
+        word = bits[(middle + ((size + 4095) >> 12)) & _INDEX_MASK] & (-1 << group << 1)
         if word == 0:
             return NO_BIT
         group = lowest_set(word)
-        word = bits[middle + group]
+        word = bits[(middle + group) & _INDEX_MASK]
     at = (group << 6) + lowest_set(word)
-    return (at << 6) + lowest_set(bits[base + at])
+    return (at << 6) + lowest_set(bits[(base + at) & _INDEX_MASK])
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
 def bitmap_next_down(bits, base, size, first):
     """Return the highest set bit <= `first`, or NO_BIT. Args as in `bitmap_next_up`."""
     at = first >> 6
-    word = bits[base + at] & ~(-1 << (first & 63) << 1)
+    word = bits[(base + at) & _INDEX_MASK] & ~(-1 << (first & 63) << 1)
     if word != 0:
         return (at << 6) + highest_set(word)
     middle = base + (size >> 6)
     group = at >> 6
-    word = bits[middle + group] & ~(-1 << (at & 63))
+    word = bits[(middle + group) & _INDEX_MASK] & ~(-1 << (at & 63))
     if word == 0:
-        word = bits[middle + ((size + 4095) >> 12)] & ~(-1 << group)
+        word = bits[(middle + ((size + 4095) >> 12)) & _INDEX_MASK] & ~(-1 << group)
         if word == 0:
             return NO_BIT
         group = highest_set(word)
-        word = bits[middle + group]
+        word = bits[(middle + group) & _INDEX_MASK]
     at = (group << 6) + highest_set(word)
-    return (at << 6) + highest_set(bits[base + at])
+    return (at << 6) + highest_set(bits[(base + at) & _INDEX_MASK])
