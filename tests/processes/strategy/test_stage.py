@@ -1,10 +1,16 @@
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from common import order_ids
 from common.enums import MarketKind, ReportKind, RequestKind
+from common.instruments import Instrument, InstrumentFacts
 from common.records import BOOK, INSTRUMENT, REPORT
+from processes.strategy import app
 from processes.strategy import desk as at
+from processes.strategy import stage as stage_module
 from processes.strategy.api import strategy
 from processes.strategy.desk import block_dtype
 from processes.strategy.stage import LABELS, Counter, StrategyStage
@@ -131,3 +137,25 @@ def test_next_timer_is_told_to_the_shell(due_ns):
     rig = Rig()
     rig.stage.desk.timers[2] = due_ns
     assert rig.stage.next_timer_ns() == due_ns
+
+
+def test_a_warmed_up_strategy_compiles_nothing_more():
+    """What `warm_up_for` has not compiled would stall the first turn of a live run."""
+    config = SimpleNamespace(
+        folder="",
+        strategy=SimpleNamespace(module=f"{__name__}:OneBid", search_path="", params={}),
+    )
+    facts = InstrumentFacts(tick_size="1", lot_size="1", price_decimals=0, qty_decimals=0)
+    instruments = [
+        Instrument(instrument_id=i, venue="v", symbol=f"S{i}", facts=facts) for i in range(2)
+    ]
+    sys.modules[__name__] = sys.modules.get(__name__) or SimpleNamespace(OneBid=OneBid)
+    app.warm_up_for(config, instruments)
+    kernels = (stage_module.attach, stage_module.try_turn_of)
+    before = [len(kernel.signatures) for kernel in kernels]
+    rig = Rig()
+    rig.stage.do_work(10)
+    rig.ready()
+    rig.book(100, 102)
+    rig.stage.do_work(20)
+    assert [len(kernel.signatures) for kernel in kernels] == before
