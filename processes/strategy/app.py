@@ -27,21 +27,9 @@ def load_configured(config: Any) -> tuple[type, np.ndarray]:
     return cls, params_of(cls, own.params)
 
 
-def load(config: Any) -> tuple[type, np.ndarray]:
-    """Return the class and PARAMS[1] that the config names.
-
-    Raises:
-        ConfigError: the strategy or its parameters are not as the config says.
-    """
-    table = config.strategy
-    search_path = Path(config.folder, table.search_path) if table.search_path else None
-    cls = load_strategy(table.module, search_path)
-    return cls, params_of(cls, table.params)
-
-
 def warm_up_for(config: Any, instruments: list[Instrument]) -> None:
     """Compile or load the engine for the strategy of this set-up: one attach and one turn."""
-    cls, params = load(config)
+    cls, params = load_configured(config)
     reports, report_end = anonymous_ring("REPORT", 2)
     _, control_end = anonymous_ring("MARKET", 2)
     _, market_end = anonymous_ring("MARKET", 2)
