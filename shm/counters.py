@@ -17,7 +17,7 @@ from common.errors import SegmentError
 from shm import segment
 from shm.bits import highest_set
 from shm.segment import OWN_PAGE, PAGE_BYTES, Kind, Role, Segment, hash_bytes, round_up_to_page
-from shm.words import PAGE_WORDS, ROLE_PID
+from shm.words import PAGE_WORDS, ROLE_ATTACHES, ROLE_PID
 
 SUB_BUCKETS = 16
 BUCKETS_USED = 960  # of every int64 from 0 to 2^63 - 1
@@ -152,8 +152,7 @@ class Counters:
         """
         labels = _Labels.of(counter_labels, histogram_names)
         layout = hash_bytes(labels.text)
-        fresh = not segment.exists(name)
-        if fresh:
+        if not segment.exists(name):
             segment.create(
                 name,
                 Kind.COUNTERS,
@@ -168,11 +167,11 @@ class Counters:
         with held.closed_on_error():
             pages = _map(held, labels, writable=True)
             held.take_role(Role.WRITER, pages[0])
-        if fresh:
-            first = 2 * PAGE_BYTES + sum(labels.sizes[:2])
-            held.map_bytes(first, len(labels.text), writable=True)[:] = list(labels.text)
-        else:
-            pages[0][Status.RESTARTS] += 1
+        # Written again each time: the process may have been killed before it had done so.
+        first = 2 * PAGE_BYTES + sum(labels.sizes[:2])
+        text = np.frombuffer(labels.text, np.uint8)
+        held.map_bytes(first, len(labels.text), writable=True)[:] = text
+        pages[0][Status.RESTARTS] = pages[0][ROLE_ATTACHES] - 1
         return cls(name, labels, pages, held)
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from numba import njit
 from shm import segment
 from shm.atomics import fence_acquire, load_acquire
 from shm.cursors import load_word
-from shm.ring import DATA_PAGE, layout_of, ledger, shaped
+from shm.ring import DATA_PAGE, FLAG_OVERWRITE, layout_of, ledger, shaped
 from shm.segment import CONSUMER_PAGE, OWN_PAGE, PAGE_BYTES, Header, Kind, Role, Segment
 from shm.words import P_CLAIM, P_CURSOR
 
@@ -117,7 +117,8 @@ def ring_stats(name: str) -> dict[str, int]:
 
     Returns:
         capacity, offered, published, gaps, dropped, spilled, loss_untold, consumed, lag, lag_max,
-        sleeping, and pid, attaches and held (1: a living process is it) of both ends.
+        sleeping, overwrite (1: nobody consumes, lag says nothing), and pid, attaches and held (1: a
+        living process is it) of both ends.
 
     Raises:
         UnavailableError: no such ring. SegmentError: not usable.
@@ -130,6 +131,7 @@ def ring_stats(name: str) -> dict[str, int]:
             ring.capacity,
             int(ring.header[Header.FIRST_SEQUENCE]),
         )
+        stats["overwrite"] = int(ring.header[Header.FLAGS] & FLAG_OVERWRITE)
         stats["producer_held"] = int(ring.is_role_held(Role.PRODUCER))
         stats["consumer_held"] = int(ring.is_role_held(Role.CONSUMER))
     finally:

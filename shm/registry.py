@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import SegmentError, UnavailableError
+from common.errors import SegmentError
 from shm import segment
 from shm.segment import OWN_PAGE, PAGE_BYTES, Kind, Role, RoleTaken, Segment, hash_bytes
+from shm.words import ROLE_PID
 
 PREFIX = "tickring"
 MANIFEST_BYTES_MAX = 1 << 24
@@ -73,14 +74,24 @@ def _attach(instance: str, writable: bool) -> Segment:
 
 def is_live(instance: str) -> bool:
     """Return True if a supervisor holds the instance."""
-    try:
-        registry = _attach(instance, writable=False)
-    except (UnavailableError, SegmentError):
+    fd = _open(instance)
+    if fd < 0:
         return False
     try:
-        return registry.is_role_held(Role.WRITER)
+        return segment.is_locked(fd, Role.WRITER)
     finally:
-        registry.close()
+        os.close(fd)
+
+
+def _open(instance: str) -> int:
+    """Open the registry's file whatever is in it; its lock counts, not its content. -1: none."""
+    try:
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(segment.path_of(instance_name(instance, "registry")), flags)
+    except FileNotFoundError:
+        return -1
+    except OSError as error:
+        raise SegmentError(f"{instance}: registry: {str(error).lower()}") from None
 
 
 def read_manifest(instance: str) -> dict[str, Any]:
@@ -106,39 +117,36 @@ def clean(instance: str) -> list[str]:
     Raises:
         RoleTaken: the instance is alive.
     """
-    try:
-        held = _hold_stale(instance)
-    except UnavailableError as error:
-        if isinstance(error, RoleTaken):
-            raise
-        held = None
-    except SegmentError:  # its registry is garbage: nobody can hold it
-        held = None
+    lock = _lock_stale(instance)
     names = segments(instance)
     # The registry goes last: as long as it is there, its lock keeps others out.
     names.sort(key=lambda name: name == instance_name(instance, "registry"))
     for name in names:
         segment.unlink(name)
-    if held is not None:
-        held.close()
+    if lock >= 0:
+        os.close(lock)
     return names
 
 
-def _hold_stale(instance: str) -> Segment:
-    """Take the lock of a dead supervisor, so that nobody else cleans or starts meanwhile."""
-    held = _attach(instance, writable=True)
+def _lock_stale(instance: str) -> int:
+    """Take a dead supervisor's lock, so that nobody else cleans or starts; -1: no registry."""
+    fd = _open(instance)
+    if fd < 0:
+        return -1
+    path = segment.path_of(instance_name(instance, "registry"))
+    if not segment.try_lock(fd, Role.WRITER):
+        page = os.pread(fd, PAGE_BYTES, OWN_PAGE * PAGE_BYTES).ljust(PAGE_BYTES, b"\0")
+        os.close(fd)
+        pid = np.frombuffer(page, np.int64)[ROLE_PID]
+        raise RoleTaken(f"{path.name}: writer is held by pid {pid}, expected nobody; stop it first")
     try:
-        held.take_role(Role.WRITER, held.map_words(OWN_PAGE, writable=True))
-        try:
-            same = os.path.samestat(os.fstat(held.fd), os.stat(segment.path_of(held.name)))
-        except FileNotFoundError:
-            same = False
-        if not same:
-            raise RoleTaken(f"{held.name}: another process has just replaced it; try again")
-    except RoleTaken:
-        held.close()
-        raise
-    return held
+        is_same = os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        is_same = False
+    if not is_same:
+        os.close(fd)
+        raise RoleTaken(f"{path.name}: another process has just replaced it; try again")
+    return fd
 
 
 class Registry:

@@ -86,7 +86,7 @@ __all__ = [
 MARKET = "MARKET"
 CAPACITY_MAX = 1 << 26
 DATA_PAGE = 3
-_FLAG_OVERWRITE = 1
+FLAG_OVERWRITE = 1
 
 
 def layout_of(record: str) -> tuple[int, int]:
@@ -143,7 +143,7 @@ def create_ring(
         own_pages=2,
         data_bytes=capacity * record_bytes,
         first_sequence=first_sequence,
-        flags=_FLAG_OVERWRITE if overwrite else 0,
+        flags=FLAG_OVERWRITE if overwrite else 0,
     )
     ring = Segment.attach(name, Kind.RING, layout, writable=True)
     producer = ring.map_words(OWN_PAGE, writable=True)
@@ -158,7 +158,7 @@ def _attach(name: str, record: str) -> Segment:
 
 
 def _check_cursors(name: str, capacity: int, producer: np.ndarray, consumed: int) -> None:
-    published, claimed = int(producer[P_CURSOR]), int(producer[P_CLAIM])
+    published, claimed = int(load_word(producer, P_CURSOR)), int(load_word(producer, P_CLAIM))
     if not 0 <= consumed <= published <= claimed <= SEQUENCE_MAX or published - consumed > capacity:
         raise SegmentError(
             f"{name}: cursors are {consumed}, {published}, {claimed},"
@@ -194,6 +194,27 @@ class _End:
                 f" expected {slots.nbytes // self.capacity}"
             )
         return slots.reshape(-1).view(dtype)
+
+    def stats(self) -> dict[str, int]:
+        """Return the ledger; see `ring_stats`."""
+        return ledger(*self._pages(), self.capacity, self.first_sequence)
+
+    def audit(self) -> None:
+        """Check header and cursors, once per second or so, in the process that holds this end.
+
+        Raises:
+            SegmentError: somebody has written where nobody may.
+        """
+        if self._segment is not None:
+            self._segment.audit()
+        producer, consumer = self._pages()
+        if self.end.local[L_LIMIT] != UNBOUNDED:
+            _check_cursors(self.name, self.capacity, producer, int(load_word(consumer, C_CURSOR)))
+
+    def _pages(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the pages of producer and consumer, read-only."""
+        own, other = read_only(self.end.own), self.end.other
+        return (own, other) if isinstance(self.end, Out) else (other, own)
 
     def close(self) -> None:
         """Leave the ring; the segment stays."""
@@ -237,11 +258,11 @@ class Producer(_End):
             own = ring.map_words(OWN_PAGE, writable=True)
             ring.take_role(Role.PRODUCER, own)
             other = ring.map_words(CONSUMER_PAGE, writable=False)
-            overwrite = bool(ring.header[Header.FLAGS] & _FLAG_OVERWRITE)
+            overwrite = bool(ring.header[Header.FLAGS] & FLAG_OVERWRITE)
             size = ring.capacity * int(ring.header[Header.RECORD_BYTES])
             data = ring.map_bytes(DATA_PAGE * PAGE_BYTES, size, writable=True)
             if not overwrite:
-                _check_cursors(name, ring.capacity, own, int(other[C_CURSOR]))
+                _check_cursors(name, ring.capacity, read_only(own), int(other[C_CURSOR]))
         end = Out(shaped(data, record), np.zeros(LOCAL_WORDS, np.int64), own, other)
         producer = cls(name, record, end, int(ring.header[Header.FIRST_SEQUENCE]), ring)
         if overwrite:
@@ -290,10 +311,6 @@ class Producer(_End):
             count_dropped(self.end, len(records), GapReason.RING_FULL.value, instrument_id)
         return written
 
-    def stats(self) -> dict[str, int]:
-        """Return the ledger; see `ring_stats`."""
-        return ledger(self.end.own, self.end.other, self.capacity, self.first_sequence)
-
     def close(self) -> None:
         """Leave the ring; the segment stays."""
         super().close()
@@ -340,7 +357,7 @@ class Consumer(_End):
         """
         ring = _attach(name, record)
         with ring.closed_on_error():
-            if ring.header[Header.FLAGS] & _FLAG_OVERWRITE:
+            if ring.header[Header.FLAGS] & FLAG_OVERWRITE:
                 raise SegmentError(f"{name}: overwrites, expected observers only")
             own = ring.map_words(CONSUMER_PAGE, writable=True)
             ring.take_role(Role.CONSUMER, own)
@@ -363,10 +380,6 @@ class Consumer(_End):
         if end > first:
             release(self.end, end)
         return records
-
-    def stats(self) -> dict[str, int]:
-        """Return the ledger; see `ring_stats`."""
-        return ledger(self.end.other, self.end.own, self.capacity, self.first_sequence)
 
 
 def anonymous_ring(
@@ -399,8 +412,8 @@ def read_only(array: np.ndarray) -> np.ndarray:
 def ledger(
     producer: np.ndarray, consumer: np.ndarray, capacity: int, first_sequence: int
 ) -> dict[str, int]:
-    consumed = int(load_word(read_only(consumer), C_CURSOR))  # before the producer's: lag >= 0
-    published = int(load_word(read_only(producer), P_CURSOR))
+    consumed = int(load_word(consumer, C_CURSOR))  # before the producer's: lag >= 0
+    published = int(load_word(producer, P_CURSOR))
     return {
         "capacity": capacity,
         "offered": int(producer[P_OFFERED] + producer[P_GAPS]),

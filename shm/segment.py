@@ -123,7 +123,7 @@ def create(
     first_sequence: int = 0,
     flags: int = 0,
 ) -> None:
-    """Create a segment: allocated, zeroed, header written last.
+    """Create a segment: allocated, zeroed, with its header; it appears whole or not at all.
 
     Args:
         name: tickring.<instance>...; must not exist.
@@ -148,38 +148,46 @@ def create(
         raise SegmentError(f"{name}: first sequence is {first_sequence}, expected 0 to 2^61")
     if len(record.encode()) > _RECORD_NAME_BYTES:
         raise SegmentError(f"{name}: record name is {record!r}, expected at most 64 bytes")
+    words = np.zeros(PAGE_WORDS, np.int64)
+    words[Header.MAGIC] = _MAGIC
+    words[Header.VERSION] = _VERSION
+    words[Header.KIND] = kind
+    words[Header.FINGERPRINT] = fingerprint
+    words[Header.CAPACITY] = capacity
+    words[Header.RECORD_BYTES] = record_bytes
+    words[Header.BUILD_HASH] = build_hash()
+    words[Header.EPOCH] = clock.now_ns()
+    words[Header.FILE_BYTES] = size
+    words[Header.FIRST_SEQUENCE] = first_sequence
+    words[Header.FLAGS] = flags
+    words[Header.CREATOR_PID] = os.getpid()
+    text = record.encode().ljust(_RECORD_NAME_BYTES, b"\0")
+    words.view(np.uint8)[_RECORD_NAME_WORD * 8 :][:_RECORD_NAME_BYTES] = list(text)
+    words[Header.CHECKSUM] = hash_bytes(words[: Header.CHECKSUM].tobytes())
+    _create_whole(name, words.tobytes(), size)
+
+
+def _create_whole(name: str, header: bytes, size: int) -> None:
+    """Fill the file under another name first: a creator killed half-way leaves no half segment."""
+    draft = f"{name}.creating-{os.getpid()}"
+    unlink(draft)  # of an earlier process of this number
+    memory = None
     try:
-        memory = posix_ipc.SharedMemory("/" + name, posix_ipc.O_CREX, mode=0o600)
-    except posix_ipc.ExistentialError:
-        raise SegmentError(f"{name}: exists, expected no such segment; clean it first") from None
-    except (posix_ipc.PermissionsError, OSError) as error:
-        raise SegmentError(f"{name}: {str(error).lower()}") from None
-    try:
+        memory = posix_ipc.SharedMemory("/" + draft, posix_ipc.O_CREX, mode=0o600)
         os.fchmod(memory.fd, 0o600)
         os.posix_fallocate(memory.fd, 0, size)
-        words = np.zeros(PAGE_WORDS, np.int64)
-        words[Header.MAGIC] = _MAGIC
-        words[Header.VERSION] = _VERSION
-        words[Header.KIND] = kind
-        words[Header.FINGERPRINT] = fingerprint
-        words[Header.CAPACITY] = capacity
-        words[Header.RECORD_BYTES] = record_bytes
-        words[Header.BUILD_HASH] = build_hash()
-        words[Header.EPOCH] = clock.now_ns()
-        words[Header.FILE_BYTES] = size
-        words[Header.FIRST_SEQUENCE] = first_sequence
-        words[Header.FLAGS] = flags
-        words[Header.CREATOR_PID] = os.getpid()
-        text = record.encode().ljust(_RECORD_NAME_BYTES, b"\0")
-        words.view(np.uint8)[_RECORD_NAME_WORD * 8 :][:_RECORD_NAME_BYTES] = list(text)
-        words[Header.CHECKSUM] = hash_bytes(words[: Header.CHECKSUM].tobytes())
-        os.pwrite(memory.fd, words.tobytes(), 0)
-    except OSError as error:
-        posix_ipc.unlink_shared_memory("/" + name)
-        what = "no space left in /dev/shm" if error.errno == errno.ENOSPC else str(error).lower()
+        os.pwrite(memory.fd, header, 0)
+        os.link(path_of(draft), path_of(name))
+    except FileExistsError:
+        raise SegmentError(f"{name}: exists, expected no such segment; clean it first") from None
+    except (posix_ipc.Error, OSError) as error:
+        is_full = getattr(error, "errno", None) == errno.ENOSPC
+        what = "no space left in /dev/shm" if is_full else str(error).lower()
         raise SegmentError(f"{name}: {what}, expected room for {size} bytes") from None
     finally:
-        memory.close_fd()
+        if memory is not None:
+            memory.close_fd()
+        unlink(draft)
 
 
 def unlink(name: str) -> None:
@@ -223,7 +231,7 @@ class Segment:
             memory = posix_ipc.SharedMemory("/" + name, read_only=not writable)
         except posix_ipc.ExistentialError:
             raise UnavailableError(f"{name}: no such segment; is the instance up?") from None
-        except (posix_ipc.PermissionsError, OSError) as error:
+        except (posix_ipc.Error, OSError) as error:
             raise SegmentError(f"{name}: {str(error).lower()}") from None
         try:
             check_owner(name, os.fstat(memory.fd), stat.S_ISREG, "a regular file")
@@ -276,7 +284,7 @@ class Segment:
         Raises:
             RoleTaken: a living process holds it.
         """
-        if not _lock(self.fd, fcntl.F_WRLCK, role):
+        if not try_lock(self.fd, role):
             raise RoleTaken(
                 f"{self.name}: {role.name.lower()} is held by pid {words[ROLE_PID]},"
                 " expected nobody; end that process first"
@@ -287,9 +295,7 @@ class Segment:
 
     def is_role_held(self, role: Role) -> bool:
         """Return True if a living process holds the role through another open file."""
-        request = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, role, 1, 0)
-        answer = struct.unpack(_FLOCK, fcntl.fcntl(self.fd, fcntl.F_OFD_GETLK, request))
-        return bool(answer[0] != fcntl.F_UNLCK)
+        return is_locked(self.fd, role)
 
     @contextmanager
     def closed_on_error(self) -> Iterator[None]:
@@ -311,6 +317,18 @@ class Segment:
         self._roles.clear()
         os.close(self.fd)
         self.fd = -1
+
+
+def is_locked(fd: int, role: Role) -> bool:
+    """Return True if another open file of the same segment holds the role."""
+    request = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, role, 1, 0)
+    answer = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_OFD_GETLK, request))
+    return bool(answer[0] != fcntl.F_UNLCK)
+
+
+def try_lock(fd: int, role: Role) -> bool:
+    """Take the lock of a role on an open segment file; False: another one holds it."""
+    return _lock(fd, fcntl.F_WRLCK, role)
 
 
 def _lock(fd: int, how: int, role: int) -> bool:

@@ -96,6 +96,19 @@ def test_unreadable_registry_can_be_cleaned(instance):
     assert registry.clean(instance) == [path.name]
 
 
+def test_live_instance_is_left_alone_even_if_its_registry_is_unreadable(instance):
+    """Another version of the program may run it: the lock counts, not the content."""
+    held = Registry.create(instance, {})
+    path = segment.path_of(registry.instance_name(instance, "registry"))
+    with open(path, "r+b") as file:
+        file.write(b"\0" * 64)
+    assert registry.is_live(instance)
+    with pytest.raises(RoleTaken, match=f"held by pid {os.getpid()}"):
+        registry.clean(instance)
+    held.close()
+    assert registry.clean(instance) == [path.name]
+
+
 def test_missing_instance(instance):
     with pytest.raises(UnavailableError, match="no such segment; is the instance up?"):
         registry.read_manifest(instance)

@@ -1,6 +1,7 @@
 """A segment is refused unless it is exactly what was asked for."""
 
 import os
+import signal
 import stat
 
 import numpy as np
@@ -112,6 +113,31 @@ def test_impossible_cursors_are_refused(name, consumer, producer):
     content[1024 + C_CURSOR] = consumer
     path.write_bytes(content.tobytes())
     assert "cursors are" in attach_error(name)
+
+
+def test_audit_sees_a_cursor_that_somebody_has_written(name):
+    producer, consumer = Producer.open(name, RECORD), Consumer.open(name, RECORD)
+    producer.audit()
+    consumer.audit()
+    producer.end.own[P_CURSOR] = 9  # more than the ring holds
+    for end in (producer, consumer):
+        with pytest.raises(SegmentError, match="cursors are 0, 9, 0"):
+            end.audit()
+        end.close()
+
+
+def test_creator_killed_half_way_leaves_no_half_segment(instance, monkeypatch):
+    name = registry.ring_name(instance, "a", "order", "b")
+
+    def create():
+        monkeypatch.setattr(os, "link", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        create_ring(name, RECORD, 8)
+
+    child = fork(create)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert not segment.exists(name)
+    create_ring(name, RECORD, 8)
+    assert registry.clean(instance) == [name, f"{name}.creating-{child}"]
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
