@@ -276,7 +276,8 @@ ORDER = record(
     (224, "missing_count", "<i4", "answers in a row that the venue has not done what was asked"),
     (228, "cancel_count", "<i4", "cancels sent"),
     (232, "order_sequence", "<i8", "of the last NEW or REPLACE in risk's order ring"),
-    (240, "reserved_2", "16u1", "zero"),
+    (240, "venue_end", "u1", "terminal OrderStatus that the venue told after our REJECTED, or 0"),
+    (241, "reserved_2", "15u1", "zero"),
 )  # fmt: skip
 
 POSITION = record(

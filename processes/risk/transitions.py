@@ -258,7 +258,7 @@ def on_status(order, report, now):
         finish(order, told)
         return status, np.int64(0)
     is_pending_replace = order["order_pending"] & OrderPending.REPLACE != 0
-    is_recent = not 0 < report["ts_exch_ns"] < order["ts_replaced_exch_ns"]
+    is_recent = report["ts_exch_ns"] >= order["ts_replaced_exch_ns"]
     price, qty = report["price_steps"], report["order_qty_steps"]
     mark_alive(order)
     if told == OrderStatus.PARTIALLY_FILLED:
@@ -301,13 +301,15 @@ def advance_terminal(oms, order, report):
     told = np.int64(report["order_status"])
     has_end = is_terminal(told) or exec_type == ExecType.CANCELED or exec_type == ExecType.EXPIRED
     is_told = exec_type != ExecType.REJECTED and exec_type != ExecType.CANCEL_REJECTED
+    if has_end and is_told and order["order_status"] == OrderStatus.REJECTED:
+        order["venue_end"] = told_end(report, np.int64(OrderStatus.CANCELED))
     if order["order_pending"] & OrderPending.UNKNOWN != 0:
-        if (has_end and is_told) or order["cum_qty_steps"] >= order["order_qty_steps"]:
+        if order["venue_end"] != 0 or order["cum_qty_steps"] >= order["order_qty_steps"]:
             finish(order, np.int64(order["order_status"]))
         elif exec_type != ExecType.NEW and exec_type != ExecType.TRADE:
             order["cancel_in_flight"] = 0
         return
-    if order["order_status"] != OrderStatus.REJECTED or has_end or told == 0:
+    if order["order_status"] != OrderStatus.REJECTED or order["venue_end"] != 0 or told == 0:
         return
     if report["venue_order_id"] != 0 and is_told and exec_type != ExecType.UNKNOWN:
         oms.counters[Counter.ORDERS_ZOMBIE] += 1
