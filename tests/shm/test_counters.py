@@ -71,10 +71,7 @@ def test_next_process_goes_on_counting(name):
     counters.close()
     counters = Counters.create(name, LABELS, ["cycle"])
     assert counters.values[Counter.DIFFS_APPLIED] == 3
-    assert (counters.status[Status.RESTARTS], CountersReader.open(name).status()["restarts"]) == (
-        1,
-        1,
-    )
+    assert counters.status[Status.RESTARTS] == 1
     counters.close()
     with pytest.raises(SegmentError, match="layout is"):
         Counters.create(name, LABELS, ["another"])

@@ -9,6 +9,7 @@ from numba import config, njit, typeof
 from common.errors import SegmentError, UnavailableError
 from common.records import LAYOUTS
 from shm import registry
+from shm.atomics import cpu_relax
 from shm.observer import ring_stats
 from shm.segment import RoleTaken
 from shm.table import (
@@ -57,6 +58,8 @@ def write_for_ever(versions, rows, progress):
         rows[0]["funding_e8"] = value
         end_write(versions, 0)
         progress[0] = value
+        for _ in range(50):
+            cpu_relax()
 
 
 @settings(max_examples=100, deadline=None)
@@ -125,7 +128,7 @@ def test_reader_of_a_busy_writer_gets_whole_rows_only(name):
             if row is not None:
                 assert row["position_steps"] == row["cost_steps2"] == row["funding_e8"]
                 seen.add(int(row["position_steps"]))
-        return len(seen) > 5_000
+        return len(seen) > 1_000
 
     try:
         wait_until(has_seen_enough, "rows read", deadline_s=30)
