@@ -213,4 +213,3 @@ def read_line(text, first, end, symbols, decoder, scratch, out, reading, marker)
 def new_reading() -> np.ndarray:
     """Return the words of a reading, all 0."""
     return np.zeros(READING_WORDS, np.int64)
-

@@ -1,0 +1,71 @@
+"""What a replay knows of its instrument: from the instruments file, from options, or from both."""
+
+from pathlib import Path
+
+from common.errors import UsageError
+from common.fixed_point import decimals_of
+from common.instruments import Instrument, InstrumentFacts, check_symbol, load_facts
+from processes.backtest.options import ReplayOptions
+
+VENUES = ("binance-usdm",)
+DEFAULT_FILE = Path("configs", "instruments.toml")
+_ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def find_instrument(options: ReplayOptions) -> Instrument:
+    """Return the instrument to replay; an option wins over the file.
+
+    Raises:
+        UsageError: unknown venue, a symbol in neither, or an option out of range.
+        ConfigError: the file is missing or wrong.
+    """
+    if options.venue not in VENUES:
+        raise UsageError(f"--venue: {options.venue!r}, expected one of {', '.join(VENUES)}")
+    try:
+        check_symbol(options.symbol)
+    except ValueError as error:
+        raise UsageError(f"--symbol: {error}") from None
+    path = options.instruments or _default_file()
+    known = None
+    if not _is_complete(options) and (options.instruments or path.exists()):
+        known = load_facts(path).get(options.venue, {}).get(options.symbol)
+    tick_size = options.tick_size or (known.tick_size if known else "")
+    lot_size = options.lot_size or (known.lot_size if known else "")
+    if not tick_size or not lot_size:
+        raise UsageError(
+            f"--symbol: {options.symbol} of {options.venue} is not in {path}, expected"
+            f" [{options.venue}.{options.symbol}] there; or give --tick-size, --lot-size,"
+            " --price-decimals and --qty-decimals"
+        )
+    try:
+        facts = InstrumentFacts(
+            tick_size=tick_size,
+            lot_size=lot_size,
+            price_decimals=_decimals(
+                options.price_decimals, known and known.price_decimals, tick_size
+            ),
+            qty_decimals=_decimals(options.qty_decimals, known and known.qty_decimals, lot_size),
+            min_notional=known.min_notional if known else "0",
+            max_qty=known.max_qty if known else "0",
+        )
+    except ValueError as error:
+        raise UsageError(f"--symbol: {options.symbol}: {error}") from None
+    return Instrument(instrument_id=0, venue=options.venue, symbol=options.symbol, facts=facts)
+
+
+def _is_complete(options: ReplayOptions) -> bool:
+    """Return True if the options say all that a file would."""
+    has_decimals = options.price_decimals is not None and options.qty_decimals is not None
+    return bool(options.tick_size and options.lot_size) and has_decimals
+
+
+def _decimals(asked: int | None, known: int | None, size: str) -> int:
+    """Return the decimals of the text output: asked, known, or those of the size as written."""
+    if asked is not None:
+        return asked
+    return len(size.partition(".")[2]) if known is None else max(known, decimals_of(size))
+
+
+def _default_file() -> Path:
+    """Return configs/instruments.toml of the working directory, else of the source tree."""
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else _ROOT / DEFAULT_FILE
