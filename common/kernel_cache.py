@@ -1,8 +1,8 @@
-"""Where compiled kernels live: a private directory named after everything that could change them.
+"""Where compiled kernels live: a private directory per numba, Python, CPU and boundscheck flag.
 
-numba's own cache does not see a change in a callee in another file, nor a later boundscheck flag;
-a directory per state of the sources does. It must be chosen before numba is imported, so this module
-imports neither numba nor anything that does.
+Inside it each file has a folder per state of the sources it can reach (common/kernel_locator.py).
+The directory must be chosen before numba is imported, so this module imports neither numba nor
+anything that does.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ PACKAGES = ("common", "shm", "processes")
 GENERATIONS_MAX = 8
 _IN_USE_NS_MAX = 3_600_000_000_000  # a younger one may be filled by somebody right now
 _VARIABLE = "NUMBA_CACHE_DIR"
+_LOCATOR = "common.kernel_locator.ClosureLocator"
 
 
 def configure(strategy_files: Iterable[Path] = ()) -> Path:
@@ -46,8 +47,9 @@ def configure(strategy_files: Iterable[Path] = ()) -> Path:
     make_private(base)
     make_private(directory)
     os.utime(directory)
-    _drop_old_generations(base, directory)
+    _clean_up(base, directory)
     os.environ[_VARIABLE] = str(directory)
+    os.environ["NUMBA_CACHE_LOCATOR_CLASSES"] = _LOCATOR
     return directory
 
 
@@ -58,9 +60,9 @@ def cache_base() -> Path:
 
 
 def cache_key(strategy_files: Iterable[Path] = ()) -> str:
-    """Return a name that changes whenever a compiled kernel could be another one."""
+    """Return a name for all that changes compiled code besides the project's own sources."""
     digest = hashlib.sha256()
-    for path in [*source_files(), *sorted(strategy_files)]:
+    for path in sorted(strategy_files):
         content = path.read_bytes()
         digest.update(f"{path.name} {len(content)}\n".encode())
         digest.update(content)
@@ -112,11 +114,21 @@ def make_private(directory: Path) -> None:
         )
 
 
-def _drop_old_generations(base: Path, current: Path) -> None:
-    """Remove directories that are neither among the GENERATIONS_MAX last used nor recent."""
-    found = [path for path in base.iterdir() if path.is_dir() and "-numba" in path.name]
-    found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    used_ns = current.stat().st_mtime_ns
-    for path in found[GENERATIONS_MAX:]:
-        if used_ns - path.stat().st_mtime_ns > _IN_USE_NS_MAX:
+def _drop_old(folders: list[Path], now_ns: int) -> None:
+    """Remove folders that are neither among the GENERATIONS_MAX newest nor recent."""
+    folders.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in folders[GENERATIONS_MAX:]:
+        if now_ns - path.stat().st_mtime_ns > _IN_USE_NS_MAX:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _clean_up(base: Path, current: Path) -> None:
+    """Remove old directories, and in the current one old states of each source file."""
+    now_ns = current.stat().st_mtime_ns
+    _drop_old([path for path in base.iterdir() if path.is_dir() and "-numba" in path.name], now_ns)
+    states: dict[str, list[Path]] = {}
+    for path in current.iterdir():
+        if path.is_dir():
+            states.setdefault(path.name.rpartition("-")[0], []).append(path)
+    for folders in states.values():
+        _drop_old(folders, now_ns)

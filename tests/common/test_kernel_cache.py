@@ -9,6 +9,7 @@ import pytest
 
 from common import kernel_cache
 from common.errors import UnavailableError
+from common.kernel_locator import closure
 
 from tests.support import ROOT
 
@@ -60,14 +61,57 @@ def test_the_key_changes_with_the_strategy_the_flag_and_the_cpu(tmp_path):
     assert probe(tmp_path, strategy).stdout == paths[1]
 
 
-def test_the_key_changes_with_any_source_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(kernel_cache, "ROOT", tmp_path)
-    (tmp_path / "shm" / "deep").mkdir(parents=True)
-    first = kernel_cache.cache_key()
-    (tmp_path / "shm" / "deep" / "a.py").write_text("x = 1\n")
-    second = kernel_cache.cache_key()
-    (tmp_path / "shm" / "deep" / "a.py").write_text("x = 2\n")
-    assert len({first, second, kernel_cache.cache_key()}) == 3
+def kernel_files(folder: Path, text: str) -> Path:
+    """A caller, a callee of another file, and a file that neither reaches."""
+    (folder / "callee.py").write_text(text)
+    (folder / "other.py").write_text("x = 1\n")
+    caller = folder / "caller.py"
+    caller.write_text(
+        "from numba import njit\nfrom callee import step\n\n\n"
+        "@njit(cache=True)\ndef twice():\n    return 2 * step()\n"
+    )
+    return caller
+
+
+CALL = """
+import sys
+from common import kernel_cache
+kernel_cache.configure()
+sys.path.insert(0, sys.argv[1])
+from caller import twice
+print(twice(), sum(twice.stats.cache_hits.values()))
+"""
+CALLEE = "from numba import njit\n\n\n@njit(cache=True)\ndef step():\n    return {}\n"
+
+
+def call(folder: Path) -> str:
+    own = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA")}
+    done = subprocess.run(
+        [sys.executable, "-c", CALL, str(folder)],
+        env=own | {"XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_an_edit_in_a_callee_recompiles_and_a_revert_finds_the_old_code(tmp_path):
+    kernel_files(tmp_path, CALLEE.format(1))
+    assert call(tmp_path) == "2 0"
+    assert call(tmp_path) == "2 1"
+    (tmp_path / "callee.py").write_text(CALLEE.format(5))
+    assert call(tmp_path) == "10 0"
+    (tmp_path / "callee.py").write_text(CALLEE.format(1))
+    (tmp_path / "other.py").write_text("x = 2\n")
+    assert call(tmp_path) == "2 1"
+
+
+def test_the_closure_follows_imports_and_nothing_else():
+    found = {path.relative_to(ROOT).as_posix() for path in closure(ROOT / "shm" / "cursors.py")}
+    assert {"shm/cursors.py", "shm/atomics.py", "shm/words.py", "common/clock.py"} <= found
+    assert not any(name.startswith("processes/") for name in found)
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
