@@ -43,7 +43,7 @@ BAN_NS = 120 * NS_PER_SECOND  # the shortest documented ban, where the venue doe
 BAN_NS_MAX = 259_200 * NS_PER_SECOND
 LATE_MAX = 4_096
 OPENING = (RequestKind.NEW, RequestKind.REPLACE)
-SENT_COUNTERS = {
+SENT_COUNTERS: dict[int, Counter] = {
     RequestKind.NEW: Counter.ORDERS_SENT,
     RequestKind.REPLACE: Counter.REPLACES_SENT,
     RequestKind.CANCEL: Counter.CANCELS_SENT,
@@ -195,7 +195,7 @@ class OrderSession:
     def begin(self, request_id: int, request: OrderRequest, now_ns: int, socket: int) -> InFlight:
         """Remember a request before its first byte is written."""
         self.throttle.spend(request.kind, now_ns)
-        self.values[SENT_COUNTERS[RequestKind(request.kind)]] += 1
+        self.values[SENT_COUNTERS[request.kind]] += 1
         entry = InFlight(request, now_ns, now_ns + self.timeout_ns, socket)
         self.in_flight[request_id] = entry
         return entry

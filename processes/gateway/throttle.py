@@ -22,7 +22,7 @@ class Cost(NamedTuple):
     weight: int
 
 
-COSTS = {
+COSTS: dict[int, Cost] = {
     RequestKind.NEW: Cost(orders=1, weight=0),
     RequestKind.REPLACE: Cost(orders=1, weight=1),
     RequestKind.CANCEL: Cost(orders=0, weight=1),
@@ -63,7 +63,7 @@ class Throttle:
         if now_ns < self.all_blocked_until_ns:
             return Reject.VENUE_THROTTLE
         weight = self.weight_1m
-        cost = COSTS[RequestKind(kind)]
+        cost = COSTS[kind]
         if kind == RequestKind.CANCEL:
             over = weight.used(now_ns) + cost.weight > weight.limit
             return Reject.VENUE_THROTTLE if over else Reject.NONE
@@ -78,7 +78,7 @@ class Throttle:
 
     def spend(self, kind: int, now_ns: int) -> None:
         """Count one request that is sent."""
-        cost = COSTS[RequestKind(kind)]
+        cost = COSTS[kind]
         self.orders_10s.spend(cost.orders, now_ns)
         self.orders_1m.spend(cost.orders, now_ns)
         self.weight_1m.spend(cost.weight, now_ns)

@@ -1,6 +1,10 @@
 """Gateway and rest against the local venue over real sockets on the loopback, plain and TLS."""
 
+import contextlib
 import json
+import select
+import socket
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +29,13 @@ from common.enums import (
 from common.instruments import Instrument, InstrumentFacts
 from common.messages import OrderRequest, read_reports, requests_array
 from common.records import REST_REQUEST
+from processes.gateway import app as gateway_app
 from processes.gateway.app import new_link
 from processes.gateway.config import GatewayConfig
 from processes.gateway.counters import HISTOGRAMS, LABELS, Counter
 from processes.gateway.session import OrderSession, StreamSession
 from processes.gateway.stage import GatewayStage
+from processes.rest import app as rest_app
 from processes.rest import counters as rest_counters
 from processes.rest.config import RestConfig
 from processes.rest.http import HttpShell
@@ -98,10 +104,13 @@ class Alive:
 class Rig:
     """Gateway and rest of one account, driven by the test, at a venue on a thread."""
 
-    def __init__(self, venue: VenueThread, ca_file: str, **config):
+    session_count = 0
+
+    def __init__(self, venue: VenueThread, ca_file: str, api_port: int = 0, **config):
         self.venue = venue
         tls = "s" if ca_file else ""
         http, ws = f"http{tls}://127.0.0.1:{venue.port}", f"ws{tls}://127.0.0.1:{venue.port}"
+        api = f"ws{tls}://127.0.0.1:{api_port or venue.port}/ws-fapi/v1"
         self.requests, requests_in = anonymous_ring("ORDER_REQUEST", 256)
         self.rest_requests, rest_requests_in = anonymous_ring("REST_REQUEST", 64)
         self.book_requests, book_requests_in = anonymous_ring("REST_REQUEST", 64)
@@ -118,7 +127,7 @@ class Rig:
         gateway = GatewayConfig(**({"reconnect_ms_min": 20, "reconnect_ms_max": 200} | config))
         context = client_tls(Path(ca_file) if ca_file else None)
         order_link = new_link("order", gateway, context, 94)
-        order_link.set_url(f"{ws}/ws-fapi/v1", clock.now_ns())
+        order_link.set_url(api, clock.now_ns())
         self.gateway = GatewayStage(
             OrderSession(
                 gateway, [BTC], credentials, self.counters.values, self.counters.histograms
@@ -157,6 +166,8 @@ class Rig:
         self.other_answers = {}
         self.reports = []
         self.number = 0
+        Rig.session_count += 1  # an id is never used twice at a venue
+        self.session = Rig.session_count
 
     def pump(self):
         """One turn of everything."""
@@ -188,7 +199,7 @@ class Rig:
             "order_type": OrderType.LIMIT,
             "time_in_force": TimeInForce.GTX,
             "instrument_id": 0,
-            "client_order_id": order_ids.pack(1, 0, self.number),
+            "client_order_id": order_ids.pack(self.session, 0, self.number),
             "intent_sequence": self.number,
             "price_steps": 639_000,
             "order_qty_steps": 10,
@@ -269,10 +280,68 @@ class Rig:
         self.other.close()
 
 
+class CuttingProxy:
+    """Passes bytes on to a port, until it is told to cut behind the next `left` client bytes."""
+
+    def __init__(self, port):
+        self.port = port
+        self.left = None
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.own_port = self.listener.getsockname()[1]
+        self.is_ended = False
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while not self.is_ended:
+            if select.select([self.listener], [], [], 0.02)[0]:
+                client, _ = self.listener.accept()
+                with client, socket.create_connection(("127.0.0.1", self.port)) as server:
+                    with contextlib.suppress(OSError):
+                        self.carry(client, server)
+
+    def carry(self, client, server):
+        while not self.is_ended:
+            for source in select.select([client, server], [], [], 0.02)[0]:
+                data = source.recv(65_536)
+                if not data:
+                    return
+                if source is server:
+                    client.sendall(data)
+                    continue
+                if self.left is not None:
+                    data = data[: self.left]
+                    self.left -= len(data)
+                server.sendall(data)
+                if self.left == 0:
+                    server.shutdown(socket.SHUT_WR)
+                    self.left = None
+                    return
+
+    def close(self):
+        self.is_ended = True
+        self.thread.join()
+        self.listener.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernels():
+    """Compile before anything is timed."""
+    gateway_app.warm_up()
+    rest_app.warm_up()
+
+
 @pytest.fixture(scope="module")
 def plain_venue():
     with VenueThread(venue_config(None), [BTC]) as venue:
         yield venue, ""
+
+
+@pytest.fixture
+def proxy(plain_venue):
+    made = CuttingProxy(plain_venue[0].port)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -425,6 +494,50 @@ def test_a_socket_cut_with_a_request_in_flight_is_unknown_once(rig):
     rig.fault(do="slow_answers", ms=0)
     assert len(rig.told(exec_type=ExecType.UNKNOWN)) == 1
     assert len(rig.open_orders()) == 1 and rig.count(Counter.ORDERS_SENT) == 1
+
+
+def test_a_connection_cut_behind_any_byte_of_the_request_leaves_it_unknown(
+    new_rig, plain_venue, proxy
+):
+    """The order is at the venue or it is not; we say UNKNOWN once and never send it again."""
+    rig = new_rig(plain_venue, api_port=proxy.own_port)
+    rig.gateway.orders.last_id = 1_000  # so that every frame is equally long
+    length = len(rig.gateway.orders.encode(request_like(rig), clock.now_ns())[1]) + 8  # the head
+    landed = []
+    for left in (1, 2, 7, 8, 9, 60, 200, length - 2, length - 1, length, length + 1):
+        rig.wait(lambda: rig.gateway.order_link.is_up, "order socket")
+        proxy.left = left
+        order = rig.ask(price_steps=630_000)
+        if left > length:  # the cut waits for one byte more: that of the next frame
+            rig.wait_for(exec_type=ExecType.NEW, source=RESPONSE, client_order_id=order)
+            rig.gateway.order_link.current.socket.ping()
+        rig.wait(lambda: not rig.gateway.order_link.is_up, "the cut")
+        if left <= length:
+            rig.wait_for(client_order_id=order, source=RESPONSE)
+        told = rig.told(client_order_id=order, source=RESPONSE)
+        assert len(told) == 1
+        assert told[0].exec_type in (ExecType.UNKNOWN, ExecType.NEW)
+        assert left >= length or told[0].exec_type == ExecType.UNKNOWN
+        rig.query(RestKind.ORDER_QUERY, instrument_id=0, request_id=order, client_order_id=order)
+        found = rig.wait_for(source=ReportSource.QUERY, client_order_id=order)
+        landed.append(found.order_status == OrderStatus.NEW)
+        assert found.order_status in (0, OrderStatus.NEW)
+    assert landed == [False] * 9 + [True] * 2
+    assert len(rig.open_orders()) == 2
+
+
+def request_like(rig):
+    """Return an order as `ask` would send it next."""
+    return OrderRequest(
+        kind=NEW,
+        side=Side.BID,
+        order_type=OrderType.LIMIT,
+        time_in_force=TimeInForce.GTX,
+        instrument_id=0,
+        client_order_id=order_ids.pack(rig.session, 0, rig.number + 1),
+        price_steps=630_000,
+        order_qty_steps=10,
+    )
 
 
 def test_a_late_answer_follows_unknown(new_rig, plain_venue):
