@@ -5,6 +5,7 @@ from numba import njit
 from processes.venue.engine import (
     ACCOUNT_REDUCE_ONLY_COUNT,
     ENDS,
+    EVENT_WORDS,
     FLAG_ASK,
     FLAG_REDUCE_ONLY,
     FLAGS,
@@ -15,6 +16,7 @@ from processes.venue.engine import (
     INSTRUMENT_ID,
     LEAVES,
     LEVEL_QTY,
+    MAKER_DONE,
     NEXT,
     OPEN_COUNT,
     ORDER_ID,
@@ -35,7 +37,7 @@ from processes.venue.engine import (
     is_price,
     order_at,
 )
-from processes.venue.ladder import add_level, find_level, next_behind, remove_level
+from processes.venue.ladder import add_level, find_level, next_behind, remove_if_empty
 
 STOPPED = 1  # `take`: self-trade prevention ended the taker
 SHRUNK = 2  # `take`: a position behind open reduce-only orders changed
@@ -60,75 +62,94 @@ def reducible(engine, holding, side):
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
-def write_order(engine, events, count, kind, reason, order):
-    """Write NEW, CANCELED, EXPIRED or AMENDED of an order; return the new count of events."""
-    event = events[count & INDEX_MASK]
-    event["kind"] = kind
-    event["side"] = side_of(engine, order)
-    event["reason"] = reason
-    event["maker_done"] = 0
-    event["instrument_id"] = engine[order + OWNER] >> HALF_BITS
-    event["price_steps"] = engine[order + PRICE]
-    event["qty_steps"] = engine[order + ORDER_QTY]
-    event["leaves_qty_steps"] = engine[order + LEAVES]
-    event["event_id"] = 0
-    event["order_id"] = engine[order + ORDER_ID]
-    event["maker_order_id"] = 0
-    event["account_id"] = account_of(engine, order)
-    event["maker_account_id"] = 0
+def write_event(words, count, head, price_steps, qty_steps, leaves_steps, event_id, order_id):
+    """Write all words of an event but those of a maker, which become 0; return the new count.
+
+    Args:
+        words: int64[n * EVENT_WORDS], changed: the EVENT rows of the caller.
+        count: rows in use.
+        head: first word; see `event_head`.
+    """
+    event = (count * EVENT_WORDS) & INDEX_MASK
+    words[event] = head
+    words[event + 1] = price_steps
+    words[event + 2] = qty_steps
+    words[event + 3] = leaves_steps
+    words[event + 4] = event_id
+    words[event + 5] = order_id
+    words[event + 6] = 0
+    words[event + 7] = 0
     return count + 1
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
-def write_level(engine, events, count, book, side, price_steps, qty_steps):
+def event_head(kind, side, reason, instrument_id):
+    """Return kind, side, reason and instrument_id as EVENT has them in its first word."""
+    return kind | (side & 255) << 8 | reason << 16 | instrument_id << HALF_BITS
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def write_order(
+    words, count, kind, reason, side, owner, order_id, price_steps, qty_steps, leaves_steps
+):
+    """Write NEW, CANCELED, EXPIRED or AMENDED of an order; return the new count of events."""
+    head = event_head(kind, side, reason, owner >> HALF_BITS)
+    after = write_event(words, count, head, price_steps, qty_steps, leaves_steps, 0, order_id)
+    words[(after * EVENT_WORDS - 1) & INDEX_MASK] = owner & HALF_MASK
+    return after
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def write_off(engine, words, count, kind, reason, order):
+    """Write CANCELED, EXPIRED or AMENDED of an open order; return the new count of events."""
+    return write_order(
+        words,
+        count,
+        kind,
+        reason,
+        side_of(engine, order),
+        engine[order + OWNER],
+        engine[order + ORDER_ID],
+        engine[order + PRICE],
+        engine[order + ORDER_QTY],
+        engine[order + LEAVES],
+    )
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def write_level(engine, words, count, book, side, price_steps, qty_steps):
     """Count one more update id and write LEVEL; return the new count of events."""
     update_id = engine[book + UPDATE_ID] + 1
     engine[book + UPDATE_ID] = update_id
-    event = events[count & INDEX_MASK]
-    event["kind"] = EventKind.LEVEL
-    event["side"] = side
-    event["reason"] = 0
-    event["maker_done"] = 0
-    event["instrument_id"] = engine[book + INSTRUMENT_ID]
-    event["price_steps"] = price_steps
-    event["qty_steps"] = qty_steps
-    event["leaves_qty_steps"] = 0
-    event["event_id"] = update_id
-    event["order_id"] = 0
-    event["maker_order_id"] = 0
-    event["account_id"] = 0
-    event["maker_account_id"] = 0
-    return count + 1
+    head = event_head(EventKind.LEVEL.value, side, 0, engine[book + INSTRUMENT_ID])
+    return write_event(words, count, head, price_steps, qty_steps, 0, update_id, 0)
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
-def write_trade(engine, events, count, book, taker, maker, fill_steps, leaves_steps):
+def write_trade(engine, words, count, book, taker, maker, fill_steps, leaves_steps):
     """Count one more trade id and write TRADE; return the new count of events."""
     trade_id = engine[book + TRADE_ID] + 1
     engine[book + TRADE_ID] = trade_id
-    event = events[count & INDEX_MASK]
-    event["kind"] = EventKind.TRADE
-    event["side"] = side_of(engine, taker)
-    event["reason"] = 0
-    event["maker_done"] = fill_steps == engine[maker + LEAVES]
-    event["instrument_id"] = engine[book + INSTRUMENT_ID]
-    event["price_steps"] = engine[maker + PRICE]
-    event["qty_steps"] = fill_steps
-    event["leaves_qty_steps"] = leaves_steps
-    event["event_id"] = trade_id
-    event["order_id"] = engine[taker + ORDER_ID]
-    event["maker_order_id"] = engine[maker + ORDER_ID]
-    event["account_id"] = account_of(engine, taker)
-    event["maker_account_id"] = account_of(engine, maker)
-    return count + 1
+    is_done = fill_steps == engine[maker + LEAVES]
+    head = event_head(
+        EventKind.TRADE.value, side_of(engine, taker), 0, engine[book + INSTRUMENT_ID]
+    )
+    head |= MAKER_DONE if is_done else 0
+    price_steps = engine[maker + PRICE]
+    order_id = engine[taker + ORDER_ID]
+    after = write_event(
+        words, count, head, price_steps, fill_steps, leaves_steps, trade_id, order_id
+    )
+    end = (after * EVENT_WORDS) & INDEX_MASK
+    words[end - 2] = engine[maker + ORDER_ID]
+    words[end - 1] = account_of(engine, maker) << HALF_BITS | account_of(engine, taker)
+    return after
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
-def put_on(engine, events, count, book, slot):
+def put_on(engine, words, count, book, slot, side, price_steps, leaves_steps):
     """Queue an order at the back of its level; return the new count of events."""
     order = order_at(slot)
-    price_steps = engine[order + PRICE]
-    side = side_of(engine, order)
     level = add_level(engine, book, price_steps)
     ends = engine[level + ENDS]
     tail = ends >> HALF_BITS
@@ -137,20 +158,18 @@ def put_on(engine, events, count, book, slot):
     engine[order_at(tail) + NEXT] = slot
     head = slot if ends == 0 else ends & HALF_MASK
     engine[level + ENDS] = slot << HALF_BITS | head
-    qty_steps = engine[level + LEVEL_QTY] + engine[order + LEAVES]
+    qty_steps = engine[level + LEVEL_QTY] + leaves_steps
     engine[level + LEVEL_QTY] = qty_steps
     best = best_at(book, side)
     best_steps = engine[best]
     engine[best] = price_steps if side * (price_steps - best_steps) > 0 else best_steps
-    return write_level(engine, events, count, book, side, price_steps, qty_steps)
+    return write_level(engine, words, count, book, side, price_steps, qty_steps)
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
-def take_off(engine, events, count, book, slot):
+def take_off(engine, words, count, book, slot, side, price_steps, leaves_steps):
     """Unlink an order from its level; return the new count of events."""
     order = order_at(slot)
-    price_steps = engine[order + PRICE]
-    side = side_of(engine, order)
     level = find_level(engine, book, price_steps)
     before = engine[order + PREVIOUS]
     after = engine[order + NEXT]
@@ -160,14 +179,13 @@ def take_off(engine, events, count, book, slot):
     head = after if before == 0 else ends & HALF_MASK
     tail = before if after == 0 else ends >> HALF_BITS
     engine[level + ENDS] = tail << HALF_BITS | head
-    qty_steps = engine[level + LEVEL_QTY] - engine[order + LEAVES]
+    qty_steps = engine[level + LEVEL_QTY] - leaves_steps
     engine[level + LEVEL_QTY] = qty_steps
-    if qty_steps == 0:
-        remove_level(engine, book, price_steps)
-        best = best_at(book, side)
-        if price_steps == engine[best]:
-            engine[best] = next_behind(engine, book, side, price_steps)
-    return write_level(engine, events, count, book, side, price_steps, qty_steps)
+    remove_if_empty(engine, book, price_steps, qty_steps)
+    best = best_at(book, side)
+    if qty_steps == 0 and price_steps == engine[best]:
+        engine[best] = next_behind(engine, book, side, price_steps)
+    return write_level(engine, words, count, book, side, price_steps, qty_steps)
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
@@ -203,7 +221,7 @@ def barred(engine, book, maker, account_id, stp_mode):
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
-def trade(engine, events, count, book, taker, maker):
+def trade(engine, words, count, book, taker, maker):
     """Fill a taker and one maker against each other.
 
     Returns:
@@ -213,7 +231,7 @@ def trade(engine, events, count, book, taker, maker):
     leaves_steps = engine[taker + LEAVES]
     fill_steps = min(leaves_steps, engine[maker + LEAVES])
     leaves_steps -= fill_steps
-    count = write_trade(engine, events, count, book, taker, maker, fill_steps, leaves_steps)
+    count = write_trade(engine, words, count, book, taker, maker, fill_steps, leaves_steps)
     engine[taker + LEAVES] = leaves_steps
     engine[maker + LEAVES] -= fill_steps
     maker_holding = holding_at(engine, book, account_of(engine, maker))
@@ -228,7 +246,7 @@ def trade(engine, events, count, book, taker, maker):
 
 
 @njit(cache=True, _nrt=False)
-def take_level(engine, events, count, book, taker, stp_mode, price_steps):
+def take_level(engine, words, count, book, taker, stp_mode, price_steps):
     """Fill a taker from the queue of the other side's best level, first come first served.
 
     Self-trade prevention goes by the taker's mode (USD-M futures "STP FAQ"). A reduce-only maker
@@ -247,7 +265,7 @@ def take_level(engine, events, count, book, taker, stp_mode, price_steps):
         maker = order_at(slot)
         reason = barred(engine, book, maker, account_id, stp_mode)
         if reason == Reason.NONE:
-            fill_steps, shrunk, count = trade(engine, events, count, book, taker, maker)
+            fill_steps, shrunk, count = trade(engine, words, count, book, taker, maker)
             outcome |= shrunk
             qty_steps -= fill_steps
             if engine[maker + LEAVES] > 0:
@@ -257,7 +275,7 @@ def take_level(engine, events, count, book, taker, stp_mode, price_steps):
                 outcome |= STOPPED
                 if stp_mode == StpMode.EXPIRE_TAKER:
                     break
-            count = write_order(engine, events, count, EventKind.EXPIRED, reason, maker)
+            count = write_off(engine, words, count, EventKind.EXPIRED.value, reason, maker)
             qty_steps -= engine[maker + LEAVES]
         after = engine[maker + NEXT]
         free_order(engine, book, slot)
@@ -268,14 +286,14 @@ def take_level(engine, events, count, book, taker, stp_mode, price_steps):
         engine[level + LEVEL_QTY] = qty_steps
         engine[level + ENDS] = tail << HALF_BITS | slot if slot != 0 else 0
         if slot == 0:
-            remove_level(engine, book, price_steps)
+            remove_if_empty(engine, book, price_steps, 0)
             engine[best_at(book, -side)] = next_behind(engine, book, -side, price_steps)
-        count = write_level(engine, events, count, book, -side, price_steps, qty_steps)
+        count = write_level(engine, words, count, book, -side, price_steps, qty_steps)
     return outcome, count
 
 
 @njit(cache=True, _nrt=False)
-def take(engine, events, count, book, taker, limit_steps, stp_mode):
+def take(engine, words, count, book, taker, limit_steps, stp_mode):
     """Fill a taker from the other side, best price first.
 
     Args:
@@ -292,7 +310,7 @@ def take(engine, events, count, book, taker, limit_steps, stp_mode):
         price_steps = engine[best]
         if side * (limit_steps - price_steps) < 0:
             break
-        bits, count = take_level(engine, events, count, book, taker, stp_mode, price_steps)
+        bits, count = take_level(engine, words, count, book, taker, stp_mode, price_steps)
         outcome |= bits
     return outcome, count
 
@@ -355,17 +373,21 @@ def forget_sweep(engine, book, level, account_id):
         slot = engine[maker + NEXT]
 
 
-@njit(cache=True, _nrt=False)
-def end_order(engine, events, count, book, slot, kind, reason):
+@njit(cache=True, _nrt=False, forceinline=True)
+def end_order(engine, words, count, book, slot, kind, reason):
     """Cancel or expire an order that is on a level; return the new count of events."""
-    count = write_order(engine, events, count, kind, reason, order_at(slot))
-    count = take_off(engine, events, count, book, slot)
+    order = order_at(slot)
+    side = side_of(engine, order)
+    price_steps = engine[order + PRICE]
+    leaves_steps = engine[order + LEAVES]
+    count = write_off(engine, words, count, kind, reason, order)
+    count = take_off(engine, words, count, book, slot, side, price_steps, leaves_steps)
     free_order(engine, book, slot)
     return count
 
 
 @njit(cache=True, _nrt=False)
-def end_orders(engine, events, count, book, account_id):
+def end_orders(engine, words, count, book, account_id):
     """End queued orders of one book: bids first, each side best first, first come first.
 
     Args:
@@ -393,7 +415,7 @@ def end_orders(engine, events, count, book, account_id):
                     if reason != Reason.NONE:
                         kind = EventKind.EXPIRED.value
                 if kind:
-                    count = end_order(engine, events, count, book, slot, kind, reason)
+                    count = end_order(engine, words, count, book, slot, kind, reason)
                     ended += 1
                 slot = after
             price_steps = next_behind(engine, book, side, price_steps)

@@ -69,7 +69,7 @@ HOLDINGS = 7  # first word of the holdings
 TRADE_ID = 8
 REDUCE_ONLY_COUNT = 9  # of the open orders
 INSTRUMENT_ID = 10
-FAR = 11  # first word of the far list: FAR_LIMIT prices, ascending, then as many levels
+FAR = 11  # first word of the far list: FAR_LIMIT prices with their levels, ascending
 FAR_COUNT = 12  # occupied prices outside the window
 MISS_COUNT = 13  # orders priced outside the window since it was last moved
 BOOK_WORDS = 16
@@ -78,6 +78,7 @@ BOOK_WORDS = 16
 LEVEL_QTY = 0
 ENDS = 1  # slot of the last order << HALF_BITS | slot of the first
 LEVEL_WORDS = 2
+FAR_WORDS = 1 + LEVEL_WORDS  # price, level
 
 # Holding of one account in one instrument, as far as reduce-only orders need it.
 POSITION = 0  # signed
@@ -172,6 +173,8 @@ EVENT = checked_dtype(
     ("account_id", "<i4"),
     ("maker_account_id", "<i4"),
 )
+EVENT_WORDS = 8
+MAKER_DONE = 1 << 24  # in the first word
 
 
 def new_engine(
@@ -205,7 +208,7 @@ def new_engine(
     bits_words = -(-bitmap_words(window) // 8) * 8  # whole cache lines
     levels = bits + instruments_max * bits_words
     far = levels + instruments_max * window * LEVEL_WORDS
-    far_words = far_levels_max * (1 + LEVEL_WORDS)
+    far_words = far_levels_max * FAR_WORDS
     engine = _aligned(far + instruments_max * far_words, np.dtype(np.int64))
     engine[FREE_SLOT] = 1
     engine[ORDERS_LIMIT] = orders_max
@@ -259,7 +262,7 @@ def holding_at(engine, book, account_id):
 @njit(cache=True, _nrt=False, forceinline=True)
 def best_at(book, side):
     """Return the word of a side's best price."""
-    return book + ((BEST_BID + BEST_ASK - side) >> 1)
+    return (book + ((BEST_BID + BEST_ASK - side) >> 1)) & INDEX_MASK
 
 
 @njit(cache=True, _nrt=False, forceinline=True)

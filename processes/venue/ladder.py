@@ -18,6 +18,7 @@ from processes.venue.engine import (
     FAR,
     FAR_COUNT,
     FAR_LIMIT,
+    FAR_WORDS,
     INDEX_MASK,
     LEVEL_QTY,
     LEVEL_WORDS,
@@ -29,7 +30,7 @@ from processes.venue.engine import (
     WINDOW,
     WINDOW_LOW,
 )
-from shm.bits import NO_BIT, bitmap_clear, bitmap_next_down, bitmap_next_up, bitmap_set
+from shm.bits import NO_BIT, bitmap_clear_if, bitmap_next_down, bitmap_next_up, bitmap_set
 
 MISSES_BEFORE_MOVE = 64  # so that moving a full window costs little per order
 
@@ -50,28 +51,31 @@ def window_level(engine, book, price_steps):
 @njit(cache=True, _nrt=False)
 def far_place(engine, book, price_steps):
     """Return how many far levels are priced below `price_steps`."""
-    first = engine[book + FAR] & INDEX_MASK
-    low = 0
-    high = engine[book + FAR_COUNT]
-    while low < high:
-        middle = (low + high) >> 1
-        if engine[first + middle] < price_steps:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+    count = engine[book + FAR_COUNT]
+    place = 0
+    while count > 0:  # no branch on a price: half of them would be guessed wrong
+        half = (count + 1) >> 1
+        place += half if far_price(engine, book, place + half - 1) < price_steps else 0
+        count -= half
+    return place
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def far_at(engine, book, place):
+    """Return the first word of the far level at a place of the list: its price."""
+    return (engine[book + FAR] + place * FAR_WORDS) & INDEX_MASK
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
 def far_price(engine, book, place):
     """Return the price of a far level."""
-    return engine[(engine[book + FAR] + place) & INDEX_MASK]
+    return engine[far_at(engine, book, place)]
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
 def far_level(engine, book, place):
     """Return the level at a place of the far list."""
-    return (engine[book + FAR] + engine[FAR_LIMIT] + place * LEVEL_WORDS) & INDEX_MASK
+    return far_at(engine, book, place) + 1
 
 
 @njit(cache=True, _nrt=False)
@@ -81,27 +85,17 @@ def has_far_level(engine, book, place, price_steps):
 
 
 @njit(cache=True, _nrt=False)
-def shift_words(engine, first, end, by):
-    """Move the words from `first` to before `end` by `by` places; the ranges may overlap."""
-    if by > 0:
-        for i in range(end - 1, first - 1, -1):
-            engine[(i + by) & INDEX_MASK] = engine[i & INDEX_MASK]
-    else:
-        for i in range(first, end):
-            engine[(i + by) & INDEX_MASK] = engine[i & INDEX_MASK]
-
-
-@njit(cache=True, _nrt=False)
 def shift_far(engine, book, place, by):
     """Move the far levels from `place` on by `by` places and correct their count.
 
     Up it opens a gap of `by` levels, whose content the caller writes; down it closes one.
     """
     count = engine[book + FAR_COUNT]
-    first = engine[book + FAR]
-    shift_words(engine, first + place, first + count, by)
-    first = far_level(engine, book, place)
-    shift_words(engine, first, far_level(engine, book, count), by * LEVEL_WORDS)
+    first = far_at(engine, book, place)
+    words = (count - place) * FAR_WORDS
+    for i in range(words):  # the ranges overlap: up from the end, down from the beginning
+        source = first + (words - 1 - i if by > 0 else i)
+        engine[(source + by * FAR_WORDS) & INDEX_MASK] = engine[source & INDEX_MASK]
     engine[book + FAR_COUNT] = count + by
 
 
@@ -129,7 +123,7 @@ def add_far_level(engine, book, price_steps):
     level = far_level(engine, book, place)
     if not has_far_level(engine, book, place, price_steps):
         shift_far(engine, book, place, 1)
-        engine[(engine[book + FAR] + place) & INDEX_MASK] = price_steps
+        engine[far_at(engine, book, place)] = price_steps
         engine[level + LEVEL_QTY] = 0
         engine[level + ENDS] = 0
     return level
@@ -139,11 +133,9 @@ def add_far_level(engine, book, price_steps):
 def add_level(engine, book, price_steps):
     """Return the level of a price that gets an order now: it counts as occupied from here on."""
     if is_in_window(engine, book, price_steps):
-        level = window_level(engine, book, price_steps)
-        if engine[level + ENDS] == 0:
-            window = engine[WINDOW]
-            bitmap_set(engine, engine[book + BITS], window, price_steps & (window - 1))
-        return level
+        window = engine[WINDOW]
+        bitmap_set(engine, engine[book + BITS], window, price_steps & (window - 1))
+        return window_level(engine, book, price_steps)
     return add_far_level(engine, book, price_steps)
 
 
@@ -154,12 +146,18 @@ def remove_far_level(engine, book, price_steps):
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
-def remove_level(engine, book, price_steps):
-    """Make an occupied price, whose level is empty by now, unoccupied."""
+def remove_if_empty(engine, book, price_steps, qty_steps):
+    """Make a price unoccupied if nothing is left of its level.
+
+    Args:
+        qty_steps: what is left. Half of the levels end here, so inside the window nothing branches
+            on it.
+    """
     if is_in_window(engine, book, price_steps):
         window = engine[WINDOW]
-        bitmap_clear(engine, engine[book + BITS], window, price_steps & (window - 1))
-    else:
+        bit = price_steps & (window - 1)
+        bitmap_clear_if(engine, engine[book + BITS], window, bit, qty_steps == 0)
+    elif qty_steps == 0:
         remove_far_level(engine, book, price_steps)
 
 
@@ -234,7 +232,7 @@ def next_below(engine, book, price_steps):
     return far_price(engine, book, place) if place >= 0 else NO_BID
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def next_behind(engine, book, side, price_steps):
     """Return the next occupied price of a side behind (worse than) one of its prices."""
     if side == Side.BID:
@@ -297,9 +295,9 @@ def move_window(engine, book, new_low):
     price = leave_first - 1
     for k in range(place, place + leave_count):
         price = window_next_up(engine, book, price + 1)
-        engine[(engine[book + FAR] + k) & INDEX_MASK] = price
+        engine[far_at(engine, book, k)] = price
         move_level(engine, window_level(engine, book, price), far_level(engine, book, k))
-        remove_level(engine, book, price)
+        remove_if_empty(engine, book, price, 0)
     engine[book + WINDOW_LOW] = new_low
     place = far_place(engine, book, new_low)
     enter_end = far_place(engine, book, new_low + window)

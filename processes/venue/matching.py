@@ -6,6 +6,7 @@ when the rows left in `events` could be too few for the worst case, which is two
 the instrument and EVENTS_SPARE more.
 """
 
+import numpy as np
 from numba import njit
 
 from common.enums import OrderType, Side, TimeInForce
@@ -22,6 +23,7 @@ from processes.venue.crossing import (
     side_of,
     take,
     take_off,
+    write_off,
     write_order,
 )
 from processes.venue.engine import (
@@ -63,10 +65,17 @@ from processes.venue.engine import (
     is_price,
     order_at,
 )
-from processes.venue.ladder import find_level, is_in_window, next_behind, prepare_price
+from processes.venue.ladder import (
+    find_level,
+    is_in_window,
+    next_behind,
+    prepare_price,
+    window_level,
+)
+from shm.atomics import prefetch
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def submit(
     engine,
     events,
@@ -140,7 +149,8 @@ def submit(
     engine[order + PRICE] = price_steps
     engine[order + ORDER_QTY] = qty_steps
     engine[order + LEAVES] = qty_steps
-    engine[order + OWNER] = instrument_id << HALF_BITS | account_id
+    owner = instrument_id << HALF_BITS | account_id
+    engine[order + OWNER] = owner
     engine[order + FLAGS] = (
         (FLAG_ASK if side == Side.ASK else 0)
         | (FLAG_REDUCE_ONLY if reduce_only else 0)
@@ -148,13 +158,17 @@ def submit(
     )
     if slot != 0:
         count_order(engine, book, order, 1)
-    count = write_order(engine, events, count, EventKind.NEW, 0, order)
+    words = events.view(np.int64)
+    count = write_order(
+        words, count, EventKind.NEW.value, 0, side, owner, order_id, price_steps, qty_steps,
+        qty_steps,
+    )  # fmt: skip
     reason = Reason.MARKET.value if order_type == OrderType.MARKET else Reason.IOC.value
-    count = work(engine, events, count, book, slot, limit_steps, stp_mode, reason)
+    count = work(engine, words, count, book, slot, side, limit_steps, qty_steps, stp_mode, reason)
     return MatchStatus.OK.value, order_id, count
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def cancel(engine, events, count, instrument_id, account_id, order_id):
     """Take one open order off the book.
 
@@ -173,7 +187,9 @@ def cancel(engine, events, count, instrument_id, account_id, order_id):
     if count + EVENTS_SPARE > len(events):
         return MatchStatus.EVENTS_FULL.value, count
     book = book_at(engine, instrument_id)
-    return MatchStatus.OK.value, cancel_slot(engine, events, count, book, slot, Reason.NONE.value)
+    words = events.view(np.int64)
+    count = end_order(engine, words, count, book, slot, EventKind.CANCELED.value, 0)
+    return MatchStatus.OK.value, count
 
 
 @njit(cache=True, _nrt=False)
@@ -189,7 +205,7 @@ def cancel_all(engine, events, count, instrument_id, account_id):
     book = book_at(engine, instrument_id)
     if not has_event_room(engine, events, count, book):
         return MatchStatus.EVENTS_FULL.value, 0, count
-    canceled, count = end_orders(engine, events, count, book, account_id)
+    canceled, count = end_orders(engine, events.view(np.int64), count, book, account_id)
     return MatchStatus.OK.value, canceled, count
 
 
@@ -234,11 +250,14 @@ def amend(engine, events, count, instrument_id, account_id, order_id, price_step
     elif engine[order + FLAGS] & FLAG_POST_ONLY:
         if is_crossing(engine, book, side, price_steps):
             reason = Reason.AMEND_POST_ONLY.value
+    words = events.view(np.int64)
     if reason != Reason.NONE:
-        return MatchStatus.OK.value, cancel_slot(engine, events, count, book, slot, reason)
+        count = end_order(engine, words, count, book, slot, EventKind.CANCELED.value, reason)
+        return MatchStatus.OK.value, count
     if not has_room(engine, book, price_steps):
         return MatchStatus.LEVELS_FULL.value, count
-    count = take_off(engine, events, count, book, slot)
+    old_steps = engine[order + PRICE]
+    count = take_off(engine, words, count, book, slot, side, old_steps, engine[order + LEAVES])
     leaves_steps = qty_steps - executed_steps
     if engine[order + FLAGS] & FLAG_REDUCE_ONLY:
         leaves_steps = min(leaves_steps, reducible(engine, holding, side))
@@ -246,11 +265,11 @@ def amend(engine, events, count, instrument_id, account_id, order_id, price_step
     engine[order + ORDER_QTY] = executed_steps + leaves_steps
     engine[order + LEAVES] = leaves_steps
     engine[order + FLAGS] += 1 << AMENDMENT_SHIFT
-    count = write_order(engine, events, count, EventKind.AMENDED, 0, order)
-    stp_mode = StpMode.NONE.value
-    return MatchStatus.OK.value, work(
-        engine, events, count, book, slot, price_steps, stp_mode, reason
+    count = write_off(engine, words, count, EventKind.AMENDED.value, 0, order)
+    count = work(
+        engine, words, count, book, slot, side, price_steps, leaves_steps, StpMode.NONE.value, 0
     )
+    return MatchStatus.OK.value, count
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
@@ -260,6 +279,18 @@ def find(engine, order_id):
     if slot == 0 or slot > engine[ORDERS_LIMIT]:
         return 0
     return slot if engine[order_at(slot) + ORDER_ID] == order_id else 0
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def expect_cancel(engine, order_id):
+    """Let the memory of an order be fetched: who has a batch of requests calls it some ahead."""
+    prefetch(engine, order_at(order_id))
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def expect_submit(engine, instrument_id, price_steps):
+    """Let the memory of a level be fetched: who has a batch of requests calls it some ahead."""
+    prefetch(engine, window_level(engine, book_at(engine, instrument_id), price_steps))
 
 
 @njit(cache=True, _nrt=False)
@@ -387,36 +418,32 @@ def next_order_id(engine, slot):
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
-def cancel_slot(engine, events, count, book, slot, reason):
-    """Cancel an open order; return the new count of events."""
-    return end_order(engine, events, count, book, slot, EventKind.CANCELED, reason)
-
-
-@njit(cache=True, _nrt=False, forceinline=True)
-def work(engine, events, count, book, slot, limit_steps, stp_mode, reason):
+def work(engine, words, count, book, slot, side, limit_steps, leaves_steps, stp_mode, reason):
     """Let an order that is on no level take what it can and rest, or expire if it is of slot 0.
 
     Args:
-        limit_steps: worst price it may take.
+        limit_steps: worst price it may take; where it rests.
+        leaves_steps: what is open of it.
         reason: of its expiry if something is left: Reason.IOC or MARKET; of slot 0 only.
 
     Returns:
         The new count of events.
     """
+    if slot != 0 and not is_crossing(engine, book, side, limit_steps):
+        return put_on(engine, words, count, book, slot, side, limit_steps, leaves_steps)
     order = order_at(slot)
-    outcome = 0
-    if is_crossing(engine, book, side_of(engine, order), limit_steps):
-        outcome, count = take(engine, events, count, book, order, limit_steps, stp_mode)
-    if slot != 0 and not outcome & STOPPED and engine[order + LEAVES] > 0:
-        count = put_on(engine, events, count, book, slot)
+    outcome, count = take(engine, words, count, book, order, limit_steps, stp_mode)
+    leaves_steps = engine[order + LEAVES]
+    if slot != 0 and not outcome & STOPPED and leaves_steps > 0:
+        count = put_on(engine, words, count, book, slot, side, limit_steps, leaves_steps)
     else:
-        if engine[order + LEAVES] > 0:
+        if leaves_steps > 0:
             if outcome & STOPPED:
                 is_ioc = slot == 0 and reason == Reason.IOC
                 reason = Reason.IOC_STP.value if is_ioc else Reason.STP.value
-            count = write_order(engine, events, count, EventKind.EXPIRED, reason, order)
+            count = write_off(engine, words, count, EventKind.EXPIRED.value, reason, order)
         if slot != 0:
             free_order(engine, book, slot)
     if outcome & SHRUNK:
-        _, count = end_orders(engine, events, count, book, -1)
+        _, count = end_orders(engine, words, count, book, -1)
     return count
