@@ -15,6 +15,7 @@ from common.config import Base, load
 from common.errors import ConfigError
 from common.instruments import Instrument
 from processes.book.config import BookConfig
+from processes.feed.config import FeedConfig
 from processes.gateway.config import GatewayConfig
 from processes.rest.config import RestConfig
 from processes.risk.config import RiskConfig
@@ -73,6 +74,7 @@ class Config(Base, kw_only=True):
     instruments_file: str
     idle: Literal["auto", "spin", "yield", "park"] = "auto"
     venue: ConnectionConfig
+    feed: FeedConfig = FeedConfig()
     book: BookConfig = BookConfig()
     strategy: StrategyConfig
     risk: RiskConfig
