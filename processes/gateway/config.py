@@ -18,6 +18,8 @@ class GatewayConfig(Base, frozen=True):
         quote_asset: the asset that fees and balances are counted in.
         recv_window_ms: the venue refuses a request that is older on arrival.
         request_timeout_ms: without a response for so long a request is UNKNOWN.
+        order_age_ms_max: an order that has waited longer since risk published it is not sent: its
+            price is old, and a gateway that comes back must not send what it finds.
         in_flight_max: requests without a response; more orders are refused.
         clock_age_ms_max: a clock offset older than this is unknown: no orders.
         stream_silent_ms_max: an accepted request without any stream event for so long means that
@@ -37,6 +39,7 @@ class GatewayConfig(Base, frozen=True):
     quote_asset: str = "USDT"
     recv_window_ms: Annotated[int, Meta(gt=0, le=60_000)] = 5_000
     request_timeout_ms: Annotated[int, Meta(ge=50, le=60_000)] = 3_000
+    order_age_ms_max: Annotated[int, Meta(ge=10, le=60_000)] = 1_000
     in_flight_max: Annotated[int, Meta(ge=1, le=10_000)] = 512
     clock_age_ms_max: Annotated[int, Meta(ge=1_000, le=300_000)] = 20_000
     stream_silent_ms_max: Annotated[int, Meta(ge=100, le=60_000)] = 5_000

@@ -48,6 +48,7 @@ class Counter(IntEnum):
     ORDERS_10S_USED = 39
     ORDERS_1M_USED = 40
     WEIGHT_1M_USED = 41
+    REFUSED_OLD = 42
 
 
 LABELS = {
@@ -95,6 +96,7 @@ LABELS = {
     Counter.ORDERS_10S_USED: "Orders within the last 10 s (gauge)",
     Counter.ORDERS_1M_USED: "Orders within the last minute (gauge)",
     Counter.WEIGHT_1M_USED: "Request weight within the last minute (gauge)",
+    Counter.REFUSED_OLD: "Refused: waited too long since risk published it (monotonic)",
 }
 assert set(LABELS) == set(Counter), "each Counter needs a label: operators read it"
 

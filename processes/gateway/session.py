@@ -139,6 +139,7 @@ class OrderSession:
             config.soft_percent,
         )
         self.timeout_ns = config.request_timeout_ms * NS_PER_MS
+        self.age_ns_max = config.order_age_ms_max * NS_PER_MS
         self.in_flight: dict[int, InFlight] = {}  # oldest first
         self.late: dict[int, InFlight] = {}
         self.last_id = 0
@@ -156,7 +157,7 @@ class OrderSession:
             NONE, or why not. A cancel is held back only by a ban or by the venue's hard limit.
         """
         if request.kind in OPENING:
-            reject = self.check_opening(now_ns)
+            reject = self.check_opening(request, now_ns)
             if reject:
                 return reject
         reject = self.throttle.check(request.kind, now_ns)
@@ -164,7 +165,7 @@ class OrderSession:
             self.values[Counter.REFUSED_THROTTLE] += 1
         return reject
 
-    def check_opening(self, now_ns: int) -> Reject:
+    def check_opening(self, request: OrderRequest, now_ns: int) -> Reject:
         """Judge whether anything may be sent that can create exposure."""
         if self.is_killed:
             self.values[Counter.REFUSED_KILLED] += 1
@@ -175,6 +176,9 @@ class OrderSession:
         if self.is_auth_refused:
             self.values[Counter.REFUSED_AUTH] += 1
             return Reject.VENUE_AUTH
+        if now_ns - request.ts_pub_ns > self.age_ns_max:
+            self.values[Counter.REFUSED_OLD] += 1
+            return Reject.GATEWAY_DOWN
         if self.is_spilling or len(self.in_flight) >= self.config.in_flight_max:
             self.values[Counter.REFUSED_FULL] += 1
             return Reject.GATEWAY_FULL

@@ -31,6 +31,8 @@ from processes.rest.scheduler import Steps, Wait
 from processes.rest.session import countdown
 
 ORDER_PATH = "/fapi/v1/order"
+# Since risk published it. Its price is old then, and a rest that comes back after its death must
+# not send what it finds in the ring.
 ORDER_AGE_NS_MAX = 1_000 * NS_PER_MS
 METHODS = {RequestKind.NEW: "POST", RequestKind.REPLACE: "PUT", RequestKind.CANCEL: "DELETE"}
 OPENING = (RequestKind.NEW, RequestKind.REPLACE)
@@ -58,7 +60,7 @@ def take_order(desk: Desk, request: OrderRequest) -> None:
         return
     is_opening = request.kind in OPENING
     priority = Priority.ORDER if is_opening else Priority.CANCEL
-    deadline_ns = desk.now_ns + ORDER_AGE_NS_MAX if is_opening else 0
+    deadline_ns = request.ts_pub_ns + ORDER_AGE_NS_MAX if is_opening else 0
     if not desk.spawn(priority, send_order(desk, request), deadline_ns):
         desk.reports.append(refused_report(request, Reject.GATEWAY_FULL))
 

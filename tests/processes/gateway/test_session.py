@@ -22,7 +22,11 @@ class Rig:
         self.values = np.zeros(len(Counter), np.int64)
         self.histograms = np.zeros((len(Hop), BUCKETS), np.int64)
         self.session = OrderSession(
-            kit.config(**config), [kit.BTC], kit.credentials, self.values, self.histograms
+            kit.config(**({"order_age_ms_max": 60_000} | config)),
+            [kit.BTC],
+            kit.credentials,
+            self.values,
+            self.histograms,
         )
         self.now = 10 * SECOND
         self.session.is_stream_up = True
@@ -228,6 +232,15 @@ def test_an_old_or_unknown_clock_stops_orders(rig, kit):
     unknown = Rig(kit)
     unknown.session.clock = VenueClock(SECOND)
     assert refusals(unknown, kit) == [Reject.CLOCK_OFFSET, Reject.CLOCK_OFFSET, Reject.NONE]
+
+
+def test_an_order_that_waited_too_long_is_not_sent(kit):
+    rig = Rig(kit, order_age_ms_max=1000)
+    rig.now = kit.request().ts_pub_ns + SECOND
+    assert refusals(rig, kit) == [Reject.NONE] * 3
+    rig.now += 1
+    assert refusals(rig, kit) == [Reject.GATEWAY_DOWN, Reject.GATEWAY_DOWN, Reject.NONE]
+    assert rig.count(Counter.REFUSED_OLD) == 2
 
 
 def test_too_much_in_flight_stops_orders(kit):

@@ -54,7 +54,7 @@ ORDER = {
 
 def send(bench, request, outcome, seconds=0.1):
     bench.on(NAMES[RequestKind(request.kind)], outcome)
-    bench.order(request)
+    bench.order(msgspec.structs.replace(request, ts_pub_ns=bench.now_ns - 7_000))
     bench.run(seconds)
     return bench.reports
 
@@ -83,7 +83,7 @@ def test_a_fallback_place_is_written_and_reported(bench):
     assert (report.client_order_id, report.order_slot) == (OWN_ID, 6)
     assert report.venue_order_id == 728811004512
     assert report.sent_to_ack_ns == bench.latency_ns
-    assert report.risk_to_sent_ns == seen.now_ns - NEW.ts_pub_ns
+    assert report.risk_to_sent_ns == 7_000
 
 
 def test_fallback_changes(bench):
@@ -159,7 +159,7 @@ def test_killed_means_not_sent_but_cancels_go(bench, request_):
 
 def test_a_kill_between_queue_and_wire_stops_the_order(bench):
     bench.desk.now_ns = bench.now_ns
-    bench.protocol.on_order(NEW)
+    bench.order(msgspec.structs.replace(NEW, ts_pub_ns=bench.now_ns))
     bench.protocol.on_kill_page(True)
     bench.run(0.1)
     (report,) = bench.reports
@@ -178,6 +178,14 @@ def test_no_order_without_a_good_clock_or_while_stopping(bench, new_bench):
     blind.run(0.1)
     assert send(blind, NEW, (200, ORDER))[0].reject == Reject.CLOCK_OFFSET
     assert not sent(bench) and not sent(skewed) and not sent(blind)
+
+
+def test_an_order_found_after_a_long_death_is_not_sent(bench):
+    bench.on("POST order", (200, ORDER))
+    bench.order(msgspec.structs.replace(NEW, ts_pub_ns=bench.now_ns - SECOND - 1))
+    bench.run(0.1)
+    (report,) = bench.reports
+    assert report.reject == Reject.GATEWAY_DOWN and not sent(bench)
 
 
 def test_an_order_that_waited_too_long_is_not_sent(new_bench):
