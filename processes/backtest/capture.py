@@ -78,7 +78,7 @@ def _read_plain(path: Path) -> Iterator[bytes]:
 
 
 def _gunzip(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the content of all gzip members; a cut or broken one ends it, what came before stays."""
+    """Yield the content of all gzip members; a cut or broken one ends it."""
     member = zlib.decompressobj(wbits=31)
     for chunk in chunks:
         while chunk:
