@@ -70,10 +70,9 @@ def keep_clock(desk: Desk) -> Steps:
         samples.sort()
         take_clock(desk, *samples[len(samples) // 2])
         desk.is_clock_wanted = False
-        rest_ns = desk.config.clock_every_ms * NS_PER_MS
-        while rest_ns > 0 and not desk.is_clock_wanted:
-            yield Wait(min(rest_ns, CLOCK_POLL_NS))
-            rest_ns -= CLOCK_POLL_NS
+        due_ns = desk.now_ns + desk.config.clock_every_ms * NS_PER_MS
+        while desk.now_ns < due_ns and not desk.is_clock_wanted:
+            yield Wait(min(due_ns - desk.now_ns, CLOCK_POLL_NS))
 
 
 def take_clock(desk: Desk, venue_minus_mono_ns: int, round_trip_ns: int) -> None:

@@ -87,6 +87,11 @@ def test_the_clock_is_measured_again_and_told_each_time(bench):
     assert kinds(bench).count(CLOCK) == 4
 
 
+def test_a_process_that_is_seldom_run_measures_as_often(bench):
+    bench.run(60, step_ms=1_000)
+    assert kinds(bench).count(CLOCK) >= 6
+
+
 @pytest.mark.parametrize(
     "bad", [(200, {"serverTime": "x"}), (200, b"[[["), (500, b"<html>"), "lost", (200, {})]
 )
