@@ -51,7 +51,7 @@ def agg_trade(number: int, symbol: str = "BTCUSDT") -> bytes:
 
 
 class Rig:
-    """A stage with its transports (public 0 and 1, market 2 and 3) and the other end of its ring."""
+    """A stage, its transports (public 0 and 1, market 2 and 3) and the other end of its ring."""
 
     def __init__(self, config: FeedConfig = CONFIG, capacity: int = 1024) -> None:
         self.links: list[FakeLink] = []
