@@ -86,9 +86,7 @@ def _steps(where: str, limits: SymbolLimits, name: str, decimals: int) -> int:
         raise ConfigError(f"{where} {name}: {error}") from None
     limit = INT64_MAX if name == "order_notional_max" else _STEPS_MAX
     if not 0 < steps <= limit:
-        raise ConfigError(
-            f"{where} {name} is {text}, expected more than 0 and {limit} steps at most"
-        )
+        raise ConfigError(f"{where} {name} is {text}, expected 1 to {limit} grid steps")
     return steps
 
 
@@ -264,8 +262,9 @@ def check_market(limits, cell, price_steps, now):
     Returns:
         Reject.PRICE_BAND, STALE_BOOK or NONE.
     """
-    twice_mid = cell["bid_price_steps"] + cell["ask_price_steps"]
-    if price_steps > 0 and cell["valid"] != 0 and twice_mid > 0:
+    has_mid = cell["valid"] != 0 and cell["bid_price_steps"] > 0 and cell["ask_price_steps"] > 0
+    if price_steps > 0 and has_mid:
+        twice_mid = cell["bid_price_steps"] + cell["ask_price_steps"]
         away, overflow = multiply_checked(abs(2 * price_steps - twice_mid), np.int64(BASIS_POINTS))
         band, band_overflow = multiply_checked(twice_mid, limits["price_band_bps_max"])
         if overflow or (not band_overflow and away > band):

@@ -121,4 +121,4 @@ def conclude_unsent(oms: Oms, batch: Batch, requests: list[np.void], reject: Rej
         elif kind == RequestKind.REPLACE:
             conclude(oms, batch, row, int(ExecType.REPLACE_REJECTED), int(reject))
         else:
-            conclude(oms, batch, row, int(ExecType.CANCEL_REJECTED), int(Reject.GATEWAY_DOWN))
+            conclude(oms, batch, row, int(ExecType.CANCEL_REJECTED), int(Reject.NOT_RECONCILED))

@@ -263,18 +263,23 @@ class RiskStage:
             return 0
         taken = self._take_reports(now_ns)
         if is_tick:
+            self.sessions.watch()
+        if self.sessions.is_moved:
+            self.sessions.is_moved = False
+            self.reconciler.demand(now_ns)
+        if is_tick:
             self._tick(now_ns)
         self._take_own(now_ns)
         self._guard(now_ns)
         cycle.take_intents_of(self.bundle, now_ns)
-        if self.words[WANTS_CANCELS]:
-            sweep_cancels(self.oms, self.batch, self.ends.orders, self.timing, now_ns)
         progress = self.progress
         taken += int(progress[cycle.INTENT_END] - progress[cycle.INTENT_FIRST])
         if self.counts[ATTACH_STRATEGY] >= 0:
             self.counts[ATTACH_STRATEGY] = -1
             self.link.on_attach(now_ns)
             cancel_everything(self.oms, self.batch, self.ends.orders, now_ns)
+        if self.words[WANTS_CANCELS]:
+            sweep_cancels(self.oms, self.batch, self.ends.orders, self.timing, now_ns)
         self.link.follow(now_ns)
         taken += int(self.counts[REQUEST_COUNT]) + int(self.words[OUT_COUNT])
         self._write_journal(now_ns)
@@ -315,9 +320,6 @@ class RiskStage:
     def _take_own(self, now_ns: int) -> None:
         """Apply what risk itself concludes in this turn."""
         oms, batch, sessions = self.oms, self.batch, self.sessions
-        if sessions.is_moved:
-            sessions.is_moved = False
-            self.reconciler.demand(now_ns)
         if sessions.wants_doubt:
             doubt_in_flight(oms, batch)
         for row in self.reconciler.doubtful:
@@ -429,7 +431,6 @@ class RiskStage:
     def _tick(self, now_ns: int) -> None:
         """Look at everything that only time brings."""
         self.tick_ns = now_ns + TICK_NS
-        self.sessions.watch()
         self.link.flush()
         if self.words[ACTIVE_COUNT]:
             consumed = int(load_word(self.ends.orders.other, C_CURSOR))

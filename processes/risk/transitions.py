@@ -188,6 +188,8 @@ def on_cancel_rejected(order, report):
         return False
     order["cancel_in_flight"] = 0
     reject = report["reject"]
+    if reject == Reject.NOT_RECONCILED:  # it never left risk: no back-off
+        order["cancel_count"] -= 1
     if reject != Reject.VENUE_UNKNOWN_ORDER and reject != Reject.VENUE:
         return False
     was_unknown = order["order_pending"] & OrderPending.UNKNOWN != 0

@@ -213,12 +213,12 @@ def take_intents(oms, batch, slots, first, end, out, versions, cells, now):
     for sequence in range(first, end):
         request = slots[sequence & mask]
         oms.counters[Counter.INTENTS] += 1
-        if request["ts_pub_ns"] > 0:
+        kind = request["kind"]
+        if kind <= RequestKind.CANCEL and request["ts_pub_ns"] > 0:
             age = max(now - request["ts_pub_ns"], 0)
             record_value(oms.histograms, np.int64(Hop.STRATEGY_TO_RISK), age)
         row = find_client(oms, request["orig_client_order_id"])
         verdict = judge(oms, request, row, versions, cells, now)
-        kind = request["kind"]
         if verdict == ATTACH:
             oms.strategies[request["strategy_id"], IS_READY] = 0
             oms.words[INTENT_BARRIER] = sequence + 1
