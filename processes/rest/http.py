@@ -61,6 +61,7 @@ class HttpShell:
     def __init__(
         self, base_url: str, ca_file: str, timeout_ms: int, now_ns: Callable[[], int]
     ) -> None:
+        context = new_ssl_context(ca_file)
         self.now_ns = now_ns
         self.timeout_s = timeout_ms / 1_000
         self.selector = selectors.EpollSelector()
@@ -71,7 +72,7 @@ class HttpShell:
         self.fds_version = 0
         self.client = httpx.AsyncClient(
             base_url=base_url,
-            verify=new_ssl_context(ca_file),
+            verify=context,
             timeout=httpx.Timeout(self.timeout_s),
             limits=httpx.Limits(
                 max_connections=CONNECTIONS_MAX,
