@@ -5,6 +5,7 @@ The directory must be chosen before numba is imported, so this module imports ne
 anything that does.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -116,9 +117,12 @@ def make_private(directory: Path) -> None:
 
 def _drop_old(folders: list[Path], now_ns: int) -> None:
     """Remove folders that are neither among the GENERATIONS_MAX newest nor recent."""
-    folders.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in folders[GENERATIONS_MAX:]:
-        if now_ns - path.stat().st_mtime_ns > _IN_USE_NS_MAX:
+    ages: list[tuple[int, Path]] = []
+    for path in folders:
+        with contextlib.suppress(FileNotFoundError):  # another process cleans up too
+            ages.append((now_ns - path.stat().st_mtime_ns, path))
+    for age_ns, path in sorted(ages)[GENERATIONS_MAX:]:
+        if age_ns > _IN_USE_NS_MAX:
             shutil.rmtree(path, ignore_errors=True)
 
 
