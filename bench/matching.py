@@ -43,7 +43,7 @@ DISTANCES = np.array(
     [0, 15, 58, 96, 134, 173, 212, 253, 296, 344, 406, 476, 550, 637, 793, 982, 1_289, 1_831,
      5_905, 15_711, 60_000], np.float64
 )  # fmt: skip
-AHEAD = 3  # operations
+AHEAD = 8  # operations
 CHECKSUM_MASK = (1 << 40) - 1
 BID, ASK = Side.BID.value, Side.ASK.value
 LIMIT_TYPE, MARKET_TYPE = OrderType.LIMIT.value, OrderType.MARKET.value
@@ -72,10 +72,7 @@ def expect(engine, venue_ids, operations, i):
     """Look ahead from operation i, as who drains a ring can: fetch what will be touched."""
     prefetch(venue_ids, operations[min(i + 2 * AHEAD, len(operations) - 1)]["id"])
     operation = operations[min(i + AHEAD, len(operations) - 1)]
-    if operation["kind"] == CANCEL:
-        matching.expect_cancel(engine, venue_ids[operation["id"]])
-    else:
-        matching.expect_submit(engine, 0, operation["price"])
+    matching.expect(engine, 0, venue_ids[operation["id"]], operation["price"])
 
 
 @njit(cache=True, _nrt=False)
@@ -87,7 +84,9 @@ def replay(engine, events, venue_ids, operations, result, looks_ahead):
         if looks_ahead:
             expect(engine, venue_ids, operations, i)
         count = perform(engine, events, venue_ids, operations[i])
-        for k in range(count):
+        if count <= 2:  # NEW or CANCELED, and LEVEL or EXPIRED: nothing traded
+            continue
+        for k in range(1, count):
             event = events[k]
             if event["kind"] == TRADE:
                 maker = event["maker_order_id"] >> state.SLOT_BITS
@@ -180,6 +179,7 @@ class Arrays:
     def reset(self) -> None:
         """Empty the engine in place: its pages stay mapped, as the rival's heap does."""
         self.engine[...] = state.new_engine(1, ACCOUNTS, OPEN_ORDERS_MAX)
+        self.venue_ids[...] = 0
 
 
 class Files:

@@ -178,7 +178,7 @@ MAKER_DONE = 1 << 24  # in the first word
 
 
 def new_engine(
-    instruments_max, accounts_max, orders_max=65_535, window=65_536, far_levels_max=4_096
+    instruments_max, accounts_max, orders_max=65_535, window=131_072, far_levels_max=4_096
 ):
     """Make an empty engine; the only place that allocates.
 

@@ -282,14 +282,15 @@ def find(engine, order_id):
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
-def expect_cancel(engine, order_id):
-    """Let the memory of an order be fetched: who has a batch of requests calls it some ahead."""
+def expect(engine, instrument_id, order_id, price_steps):
+    """Let the memory be fetched that a request will touch; who has many calls it some ahead.
+
+    Args:
+        engine: Engine, not read and not changed as far as anybody can see.
+        order_id: of a cancel or an amendment, else 0.
+        price_steps: of a new order or an amendment, else 0.
+    """
     prefetch(engine, order_at(order_id))
-
-
-@njit(cache=True, _nrt=False, forceinline=True)
-def expect_submit(engine, instrument_id, price_steps):
-    """Let the memory of a level be fetched: who has a batch of requests calls it some ahead."""
     prefetch(engine, window_level(engine, book_at(engine, instrument_id), price_steps))
 
 

@@ -479,6 +479,7 @@ class Pair:
             assert best[0] < best[2]
 
     def submit(self, *words):
+        matching.expect(self.market.engine, words[0], 0, words[7])  # changes nothing
         expected = self.naive.submit(*words)
         status, order_id, count = matching.submit(self.market.engine, self.market.buffer, 0, *words)
         self.check((status, order_id >> state.SLOT_BITS), expected, count)
@@ -487,6 +488,7 @@ class Pair:
 
     def cancel(self, pick, account, instrument):
         order_id = self.ids[pick % len(self.ids)]
+        matching.expect(self.market.engine, instrument, order_id, 0)
         expected = self.naive.cancel(instrument, account, order_id >> state.SLOT_BITS)
         status, count = matching.cancel(
             self.market.engine, self.market.buffer, 0, instrument, account, order_id
