@@ -106,6 +106,12 @@ class Instance:
             return dict.fromkeys(("count", "p50", "p90", "p99", "p99.9", "max", "mean"), 0)
         return reader.histogram(name)
 
+    def hop(self, name: str) -> dict[str, int]:
+        """Return the latency of one hop: of every book update for the first, else of orders."""
+        if name == "recv_to_book":
+            return self.histogram("book", "recv_to_book_ns")
+        return self.histogram("risk", name)
+
     def table(self, process: str, what: str) -> TableReader:
         """Return a table's reader.
 

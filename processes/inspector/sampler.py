@@ -48,7 +48,7 @@ class Sampler:
             "positions": positions,
             "pnl": net_pnl(instance, positions),
             "counts": {key: instance.counter(who, name) for key, who, name in _COUNTS},
-            "hops": {hop: instance.histogram("risk", hop) for hop in HOPS},
+            "hops": {hop: instance.hop(hop) for hop in HOPS},
             "killed": instance.killed_by(),
         }
 

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from common import log
+from common import clock, log
 from processes.inspector.instance import Instance
 from processes.inspector.sampler import Sampler, hops_table, markets_table, status_line
 from processes.supervisor.app import Step, Supervisor
@@ -24,11 +24,14 @@ class LineScreen:
     def __init__(self, every_s: int) -> None:
         self.every_ns = every_s * 1_000_000_000
         self.due_ns = 0
+        self.first_ns = 0
         self.sampler: Sampler | None = None
 
     def progress(self, step: str, done: int, total: int) -> None:
-        """Write one line per step."""
-        print(f"kernels {done}/{total}: {step}", flush=True)
+        """Write one line per step, with the seconds since the first."""
+        self.first_ns = self.first_ns or clock.now_ns()
+        seconds = (clock.now_ns() - self.first_ns) / 1e9
+        print(f"kernels {done}/{total} {seconds:5.1f} s: {step}", flush=True)
 
     def event(self, name: str, **values: object) -> None:
         """Write one log line."""
@@ -38,10 +41,10 @@ class LineScreen:
         """Write the status line when it is due."""
         if supervisor.step != Step.RUNNING or now_ns < self.due_ns:
             return
+        if self.sampler is None:
+            self.sampler = Sampler(Instance(supervisor.setup.instance))
+        sample = self.sampler.take(now_ns)  # the first one is where rates begin
         if self.due_ns:
-            if self.sampler is None:
-                self.sampler = Sampler(Instance(supervisor.setup.instance))
-            sample = self.sampler.take(now_ns)
             seconds = (now_ns - supervisor.ready_ns) // 1_000_000_000
             print(f"{seconds:5d} s  {status_line(sample)}", flush=True)
         self.due_ns = now_ns + self.every_ns

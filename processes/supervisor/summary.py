@@ -11,6 +11,8 @@ from processes.inspector.sampler import E8, HOPS, net_pnl
 from processes.supervisor.app import Managed
 
 SCHEMA = 1
+EVENTS = ("depth", "trade", "agg_trade", "bbo", "mark", "liquidation")
+GAPS = ("gaps_sequence", "gaps_lost", "gaps_decode", "gaps_reconnect")
 HOP_FIELDS = ("count", "p50", "p99", "p99.9", "max")
 
 
@@ -68,9 +70,9 @@ def summarize(
             }
             for row in rings
         ],
-        "market_events": instance.counter("feed", "events"),
+        "market_events": sum(instance.counter("feed", name) for name in EVENTS),
         "decode_errors": instance.counter("feed", "decode_errors"),
-        "gaps": instance.counter("book", "gaps"),
+        "gaps": sum(instance.counter("book", name) for name in GAPS),
         "orders_sent": instance.counter("risk", "orders_sent"),
         "acks": instance.counter("risk", "acks"),
         "fills": instance.counter("risk", "fills"),
@@ -85,8 +87,7 @@ def summarize(
         "pnl": net_pnl(instance, positions),
         "fees": fees,
         "hop_latency_ns": {
-            hop: {field: instance.histogram("risk", hop)[field] for field in HOP_FIELDS}
-            for hop in HOPS
+            hop: {field: instance.hop(hop)[field] for field in HOP_FIELDS} for hop in HOPS
         },
         "ledger_balanced": is_balanced(rings),
     }

@@ -83,7 +83,12 @@ def _run(loaded: Loaded, run_for_ns: int, summary_path: Path | None, keep: bool)
     if stderr_path is not None:
         screen.event("log", file=stderr_path)
     supervisor = Supervisor(
-        setup, placement, screen, make_warm_up(loaded.plan), run_for_ns, stderr_path
+        setup,
+        placement,
+        screen,
+        make_warm_up(loaded.plan, config, loaded.instruments),
+        run_for_ns,
+        stderr_path,
     )
     found: dict[str, Any] = {}
     wrong: list[str] = []

@@ -1,25 +1,28 @@
 """Load or compile every kernel before anything is forked, and check that what came out computes.
 
-Each module with kernels has `warm_up()`, which calls them once on tiny arrays of the types used in
-production. What an earlier run compiled beyond that is found in the cache index and loaded too,
-so that the second start never compiles.
+A module with `warm_up()` calls its kernels once on tiny arrays of the types used in production, one
+with `warm_up_for(config, instruments)` those that depend on the set-up. A kernel that they forget is
+compiled in the process that needs it, which tells of it: `kernel_compiled_late`.
 """
 
 import fcntl
+import hashlib
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numba.core.dispatcher import Dispatcher
 
 from common import fixed_point
 from common.errors import BugError
+from common.instruments import Instrument
 from common.records import LAYOUTS
+from processes.supervisor.zygote import leave
 from processes.wiring import Plan
 from shm.doorbell import Sleeper
 from shm.latch import anonymous_latch, is_any_set
@@ -31,35 +34,70 @@ LOCK_FILE = ".lock"
 ORACLE_TEXTS = ("0", "1", "0.1", "64210.10", "00012.500", "999999999999.99", "1.", "", "x", "0.001")
 ORACLE_PAIRS = ((3, 5), (-7, 11), (1 << 40, 1 << 40), (-(1 << 62), 2), (0, 1 << 62))
 Progress = Callable[[str, int, int], None]
+Step = Callable[[], None]
 
 
-def make_warm_up(plan: Plan, extra: Callable[[], None] | None = None) -> Callable[[Progress], None]:
+def make_warm_up(
+    plan: Plan, config: Any, instruments: list[Instrument]
+) -> Callable[[Progress], None]:
     """Return what the zygote runs.
 
     Args:
         plan: whose processes are loaded.
-        extra: loads what only the config knows, such as the strategy.
+        config, instruments: for modules whose kernels depend on them: `warm_up_for` gets them.
     """
 
     def warm_up(progress: Progress) -> None:
+        for spec in plan.processes:
+            importlib.import_module(spec.build.partition(":")[0])
+        steps = [("rings, tables and pages", partial(warm_up_shared, plan))]
+        for module in own_modules():
+            if callable(call := getattr(module, "warm_up", None)):
+                steps.append((module.__name__, call))
+            if callable(call := getattr(module, "warm_up_for", None)):
+                steps.append((module.__name__, partial(call, config, instruments)))
         with cache_lock():
-            for spec in plan.processes:
-                importlib.import_module(spec.build.partition(":")[0])
-            if extra is not None:
-                extra()
-            steps = [m for m in own_modules() if callable(getattr(m, "warm_up", None))]
-            total = len(steps) + 2
-            progress("loading kernels", 0, total)
-            load_cached(own_modules())
-            warm_up_shared(plan)
-            for i, module in enumerate(steps, 1):
-                progress(f"{module.__name__}", i, total)
-                module.warm_up()
-            progress("self-test", total - 1, total)
-            self_test()
-            progress("done", total, total)
+            compile_apart(steps, stamp_path(config, instruments), progress)
+            for _name, call in steps:
+                call()
+        self_test()
 
     return warm_up
+
+
+def stamp_path(config: Any, instruments: list[Instrument]) -> Path | None:
+    """Return the file that says that the cache holds all kernels of such a set-up."""
+    directory = os.environ.get("NUMBA_CACHE_DIR")
+    if not directory:
+        return None
+    strategy = getattr(getattr(config, "strategy", None), "module", "")
+    tag = hashlib.sha256(f"{strategy} {len(instruments)}".encode()).hexdigest()[:16]
+    return Path(directory) / f"warm-{tag}"
+
+
+def compile_apart(steps: list[tuple[str, Step]], stamp: Path | None, progress: Progress) -> None:
+    """Fill the cache in a process that ends: compiling leaves a gigabyte of rubbish behind.
+
+    Raises:
+        BugError: a kernel cannot be compiled; its traceback was printed.
+    """
+    if stamp is None or stamp.exists():
+        return
+    pid = os.fork()
+    if pid == 0:
+        leave(partial(run_steps, steps, progress))
+    _pid, status = os.waitpid(pid, 0)
+    if status:
+        raise BugError(f"kernels: exit code {os.waitstatus_to_exitcode(status)}, expected 0")
+    stamp.touch(mode=0o600)
+
+
+def run_steps(steps: list[tuple[str, Step]], progress: Progress) -> None:
+    """Call every step, telling which."""
+    for done, (name, call) in enumerate(steps):
+        progress(name, done, len(steps))
+        call()
+    progress("done", len(steps), len(steps))
 
 
 def cache_lock() -> Any:
@@ -79,32 +117,6 @@ def own_modules() -> list[ModuleType]:
         for name, module in sorted(sys.modules.items())
         if name.partition(".")[0] in PACKAGES and module is not None
     ]
-
-
-def kernels_of(modules: list[ModuleType]) -> Iterator[Dispatcher]:
-    """Yield each kernel once."""
-    seen = set()
-    for module in modules:
-        for value in list(vars(module).values()):
-            if isinstance(value, Dispatcher) and id(value) not in seen:
-                seen.add(id(value))
-                yield value
-
-
-def load_cached(modules: list[ModuleType]) -> int:
-    """Load every specialisation that the cache holds; return how many.
-
-    Reads numba's cache index, which has no public door: key = (signature, CPU, bytecode hash).
-    """
-    loaded = 0
-    for kernel in kernels_of(modules):
-        index = getattr(getattr(kernel, "_cache", None), "_cache_file", None)
-        if index is None:
-            continue  # not cached
-        for signature, *_rest in index._load_index():
-            kernel.compile(signature)
-            loaded += 1
-    return loaded
 
 
 def warm_up_shared(plan: Plan) -> None:
