@@ -29,7 +29,6 @@ from shm.words import (
     C_LAG_MAX,
     L_BELL,
     L_CAPACITY,
-    L_CLAIM_TOLD,
     L_CLAIMED,
     L_END,
     L_GAP_OPEN,
@@ -104,10 +103,8 @@ def _refresh_limit(out):
 @njit(cache=True, _nrt=False, forceinline=True)
 def _claim_to(out, end):
     """Take all slots below `end`, and let observers know before any of them changes."""
-    local = out.local
-    local[L_CLAIMED] = end
-    if end > local[L_CLAIM_TOLD]:
-        local[L_CLAIM_TOLD] = end
+    out.local[L_CLAIMED] = end
+    if end > out.own[P_CLAIM]:  # not so if claims were abandoned; nobody else writes the word
         store_release(out.own, P_CLAIM, end)
         fence_release()
 

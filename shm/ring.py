@@ -36,7 +36,6 @@ from shm.words import (
     C_SLEEPING,
     L_BELL,
     L_CAPACITY,
-    L_CLAIM_TOLD,
     L_CLAIMED,
     L_END,
     L_LAG_MAX,
@@ -238,7 +237,6 @@ class Producer(_End):
         local, own = end.local, end.own
         published = own[P_CURSOR]
         local[L_CLAIMED] = local[L_PUBLISHED] = published
-        local[L_CLAIM_TOLD] = own[P_CLAIM]
         local[L_CAPACITY] = self.capacity
         local[L_RESERVED] = 1 if record == MARKET else 0
         local[L_LIMIT] = published  # the first claim looks at the consumer

@@ -43,7 +43,6 @@ ROLE_ATTACHES = 49
 L_CLAIMED = 0  # next sequence to claim
 L_PUBLISHED = 1  # copy of the producer cursor
 L_LIMIT = 2  # claims may end here, by the consumer cursor last seen
-L_CLAIM_TOLD = 3  # copy of the claim cursor
 L_CAPACITY = 4  # same place at both ends
 L_RESERVED = 5  # slots kept free for a GAP
 L_BELL = 6  # file descriptor of the consumer's doorbell, -1 none
