@@ -80,9 +80,7 @@ class Bench:
     def __init__(
         self, count: int = 1, config: BookConfig = SMALL, book_capacity: int = 1 << 14
     ) -> None:
-        self.stage, others = private_stage(
-            instruments(count), config, book_capacity=book_capacity
-        )
+        self.stage, others = private_stage(instruments(count), config, book_capacity=book_capacity)
         self.market, self.snapshots, self.books, self.requests, self.cells = others
         self.counters = self.stage.counters
         self.now_ns = 1_000
