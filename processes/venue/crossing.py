@@ -1,5 +1,6 @@
 """Inner steps of the matching engine: events, queues of orders, and a taker against the book."""
 
+import numpy as np
 from numba import njit
 
 from processes.venue.engine import (
@@ -40,6 +41,7 @@ from processes.venue.engine import (
 from processes.venue.ladder import add_level, find_level, next_behind, remove_if_empty
 
 STOPPED = 1  # `take`: self-trade prevention ended the taker
+NOBODY = np.int64(-1)  # `end_orders`: as account
 SHRUNK = 2  # `take`: a position behind open reduce-only orders changed
 
 
@@ -286,7 +288,7 @@ def take_level(engine, words, count, book, taker, stp_mode, price_steps):
         engine[level + LEVEL_QTY] = qty_steps
         engine[level + ENDS] = tail << HALF_BITS | slot if slot != 0 else 0
         if slot == 0:
-            remove_if_empty(engine, book, price_steps, 0)
+            remove_if_empty(engine, book, price_steps, qty_steps)
             engine[best_at(book, -side)] = next_behind(engine, book, -side, price_steps)
         count = write_level(engine, words, count, book, -side, price_steps, qty_steps)
     return outcome, count
@@ -391,8 +393,8 @@ def end_orders(engine, words, count, book, account_id):
     """End queued orders of one book: bids first, each side best first, first come first.
 
     Args:
-        account_id: cancel all orders of this account; -1: expire those reduce-only orders of any
-            account that could turn their position (`er` 4).
+        account_id: cancel all orders of this account; NOBODY: expire the reduce-only orders of
+            whatever account that could turn its position (`er` 4).
 
     Returns:
         (orders ended, new count of events).
@@ -407,11 +409,11 @@ def end_orders(engine, words, count, book, account_id):
                 after = engine[order + NEXT]
                 kind = 0
                 reason = 0
-                if account_id >= 0:
+                if account_id != NOBODY:
                     if account_of(engine, order) == account_id:
                         kind = EventKind.CANCELED.value
                 else:
-                    reason = barred(engine, book, order, -1, StpMode.NONE.value)
+                    reason = barred(engine, book, order, account_id, StpMode.NONE.value)
                     if reason != Reason.NONE:
                         kind = EventKind.EXPIRED.value
                 if kind:

@@ -7,6 +7,7 @@ it, found by binary search, so every price is exact, and only prices near the to
 A level is the index of its first word in the engine. Adding or removing a far level moves others.
 """
 
+import numpy as np
 from numba import njit
 
 from common.enums import Side
@@ -122,7 +123,7 @@ def add_far_level(engine, book, price_steps):
     place = far_place(engine, book, price_steps)
     level = far_level(engine, book, place)
     if not has_far_level(engine, book, place, price_steps):
-        shift_far(engine, book, place, 1)
+        shift_far(engine, book, place, np.int64(1))
         engine[far_at(engine, book, place)] = price_steps
         engine[level + LEVEL_QTY] = 0
         engine[level + ENDS] = 0
@@ -142,7 +143,7 @@ def add_level(engine, book, price_steps):
 @njit(cache=True, _nrt=False)
 def remove_far_level(engine, book, price_steps):
     """Take a price out of the far list."""
-    shift_far(engine, book, far_place(engine, book, price_steps) + 1, -1)
+    shift_far(engine, book, far_place(engine, book, price_steps) + 1, np.int64(-1))
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
@@ -173,7 +174,7 @@ def window_next_up(engine, book, start):
     base = engine[book + BITS]
     bit = bitmap_next_up(engine, base, window, start & (window - 1))
     if bit == NO_BIT:
-        bit = bitmap_next_up(engine, base, window, 0)
+        bit = bitmap_next_up(engine, base, window, np.int64(0))
     found = low + ((bit - low) & (window - 1))
     return found if bit != NO_BIT and found >= start else NO_ASK
 
@@ -297,7 +298,7 @@ def move_window(engine, book, new_low):
         price = window_next_up(engine, book, price + 1)
         engine[far_at(engine, book, k)] = price
         move_level(engine, window_level(engine, book, price), far_level(engine, book, k))
-        remove_if_empty(engine, book, price, 0)
+        remove_if_empty(engine, book, price, np.int64(0))
     engine[book + WINDOW_LOW] = new_low
     place = far_place(engine, book, new_low)
     enter_end = far_place(engine, book, new_low + window)

@@ -11,6 +11,7 @@ from numba import njit
 
 from common.enums import OrderType, Side, TimeInForce
 from processes.venue.crossing import (
+    NOBODY,
     SHRUNK,
     STOPPED,
     count_order,
@@ -136,8 +137,9 @@ def submit(
         slot = engine[FREE_SLOT]
         if slot == 0:
             return MatchStatus.ORDERS_FULL.value, 0, count
-        if not has_room(engine, book, limit_steps):
-            return MatchStatus.LEVELS_FULL.value, 0, count
+        if not is_in_window(engine, book, limit_steps):
+            if not prepare_price(engine, book, limit_steps):
+                return MatchStatus.LEVELS_FULL.value, 0, count
         engine[FREE_SLOT] = engine[order_at(slot) + NEXT]
     elif time_in_force == TimeInForce.FOK:
         stp_mode = StpMode.NONE.value  # not effective
@@ -160,8 +162,8 @@ def submit(
         count_order(engine, book, order, 1)
     words = events.view(np.int64)
     count = write_order(
-        words, count, EventKind.NEW.value, 0, side, owner, order_id, price_steps, qty_steps,
-        qty_steps,
+        words, count, EventKind.NEW.value, Reason.NONE.value, side, owner, order_id, price_steps,
+        qty_steps, qty_steps,
     )  # fmt: skip
     reason = Reason.MARKET.value if order_type == OrderType.MARKET else Reason.IOC.value
     count = work(engine, words, count, book, slot, side, limit_steps, qty_steps, stp_mode, reason)
@@ -188,7 +190,7 @@ def cancel(engine, events, count, instrument_id, account_id, order_id):
         return MatchStatus.EVENTS_FULL.value, count
     book = book_at(engine, instrument_id)
     words = events.view(np.int64)
-    count = end_order(engine, words, count, book, slot, EventKind.CANCELED.value, 0)
+    count = end_order(engine, words, count, book, slot, EventKind.CANCELED.value, Reason.NONE.value)
     return MatchStatus.OK.value, count
 
 
@@ -254,8 +256,9 @@ def amend(engine, events, count, instrument_id, account_id, order_id, price_step
     if reason != Reason.NONE:
         count = end_order(engine, words, count, book, slot, EventKind.CANCELED.value, reason)
         return MatchStatus.OK.value, count
-    if not has_room(engine, book, price_steps):
-        return MatchStatus.LEVELS_FULL.value, count
+    if not is_in_window(engine, book, price_steps):
+        if not prepare_price(engine, book, price_steps):
+            return MatchStatus.LEVELS_FULL.value, count
     old_steps = engine[order + PRICE]
     count = take_off(engine, words, count, book, slot, side, old_steps, engine[order + LEAVES])
     leaves_steps = qty_steps - executed_steps
@@ -265,9 +268,18 @@ def amend(engine, events, count, instrument_id, account_id, order_id, price_step
     engine[order + ORDER_QTY] = executed_steps + leaves_steps
     engine[order + LEAVES] = leaves_steps
     engine[order + FLAGS] += 1 << AMENDMENT_SHIFT
-    count = write_off(engine, words, count, EventKind.AMENDED.value, 0, order)
+    count = write_off(engine, words, count, EventKind.AMENDED.value, Reason.NONE.value, order)
     count = work(
-        engine, words, count, book, slot, side, price_steps, leaves_steps, StpMode.NONE.value, 0
+        engine,
+        words,
+        count,
+        book,
+        slot,
+        side,
+        price_steps,
+        leaves_steps,
+        StpMode.NONE.value,
+        reason,
     )
     return MatchStatus.OK.value, count
 
@@ -397,12 +409,6 @@ def is_crossing(engine, book, side, limit_steps):
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
-def has_room(engine, book, price_steps):
-    """Return True if an order can rest at a price."""
-    return is_in_window(engine, book, price_steps) or prepare_price(engine, book, price_steps)
-
-
-@njit(cache=True, _nrt=False, forceinline=True)
 def find_own(engine, instrument_id, account_id, order_id):
     """Return the slot of an open order of this account and instrument, or 0."""
     slot = find(engine, order_id)
@@ -446,5 +452,5 @@ def work(engine, words, count, book, slot, side, limit_steps, leaves_steps, stp_
         if slot != 0:
             free_order(engine, book, slot)
     if outcome & SHRUNK:
-        _, count = end_orders(engine, words, count, book, -1)
+        _, count = end_orders(engine, words, count, book, NOBODY)
     return count
