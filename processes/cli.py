@@ -6,7 +6,7 @@ import signal
 import sys
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -73,7 +73,8 @@ def strategy_files(config: Path) -> list[Path]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
     path = module.partition(":")[0].replace(".", "/") + ".py"
-    found = (Path(place) / path for place in (folder, *sys.path))
+    places: list[Any] = [folder, *sys.path]
+    found = (Path(place) / path for place in places)
     outside = (p.resolve() for p in found if p.is_file())
     return [p for p in outside if not p.is_relative_to(kernel_cache.ROOT / "processes")][:1]
 
@@ -295,7 +296,7 @@ def kill(instance: InstanceName = "", as_json: AsJson = False) -> None:
     kernel_cache.configure()
     from processes.inspector import show
     from processes.inspector.instance import choose_instance
-    from processes.inspector.kill import kill as press
+    from processes.inspector.kill import press
 
     show.pressed(press(choose_instance(instance)), as_json)
 

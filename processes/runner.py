@@ -404,7 +404,7 @@ def load_builder(where: str) -> Callable[[Context], Any]:
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{where}: {error}, expected module:function") from None
     assert callable(found)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def forbid_compiling(prefixes: tuple[str, ...] = ("common", "shm", "processes")) -> int:
@@ -428,7 +428,7 @@ def forbid_compiling(prefixes: tuple[str, ...] = ("common", "shm", "processes"))
     return len(refusing)
 
 
-class _LateCompile(event.Listener):  # type: ignore[misc]
+class _LateCompile(event.Listener):
     """Tells of every compilation after the start: each is a stall that warming up should save."""
 
     def on_start(self, event: Any) -> None:

@@ -8,6 +8,7 @@ the numbers mean stands as text in the segment.
 import json
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -103,7 +104,7 @@ class _Labels:
         self.text = json.dumps([self.counters, self.histograms]).encode()
 
     @classmethod
-    def of(cls, labels: Mapping[IntEnum, str], histograms: Sequence[str]) -> "_Labels":
+    def of(cls, labels: Mapping[Any, str], histograms: Sequence[str]) -> "_Labels":
         if sorted(labels) != list(range(len(labels))):
             raise SegmentError(f"counters: values are {sorted(labels)}, expected 0, 1, 2, ...")
         return cls([(key.name.lower(), labels[key]) for key in sorted(labels)], histograms)
@@ -137,7 +138,7 @@ class Counters:
 
     @classmethod
     def create(
-        cls, name: str, counter_labels: Mapping[IntEnum, str], histogram_names: Sequence[str] = ()
+        cls, name: str, counter_labels: Mapping[Any, str], histogram_names: Sequence[str] = ()
     ) -> "Counters":
         """Create the segment, or go on with the one that this process left when it died.
 
@@ -258,7 +259,7 @@ class CountersReader:
 
 
 def anonymous_counters(
-    counter_labels: Mapping[IntEnum, str], histogram_names: Sequence[str] = ()
+    counter_labels: Mapping[Any, str], histogram_names: Sequence[str] = ()
 ) -> Counters:
     """Return counters in private memory: same code and numba types."""
     labels = _Labels.of(counter_labels, histogram_names)

@@ -229,6 +229,8 @@ class Producer(_End):
         words: Words, for kernels that take ends of several record types.
     """
 
+    end: Out
+
     def __init__(
         self, name: str, record: str, end: Out, first_sequence: int, ring: Segment | None = None
     ) -> None:
@@ -334,6 +336,8 @@ class Consumer(_End):
         end: In, for kernels.
         words: Words, for kernels that take ends of several record types.
     """
+
+    end: In
 
     def __init__(
         self, name: str, record: str, end: In, first_sequence: int, ring: Segment | None = None

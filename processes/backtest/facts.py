@@ -42,9 +42,11 @@ def find_instrument(options: ReplayOptions) -> Instrument:
             tick_size=tick_size,
             lot_size=lot_size,
             price_decimals=_decimals(
-                options.price_decimals, known and known.price_decimals, tick_size
+                options.price_decimals, known.price_decimals if known else None, tick_size
             ),
-            qty_decimals=_decimals(options.qty_decimals, known and known.qty_decimals, lot_size),
+            qty_decimals=_decimals(
+                options.qty_decimals, known.qty_decimals if known else None, lot_size
+            ),
             min_notional=known.min_notional if known else "0",
             max_qty=known.max_qty if known else "0",
         )

@@ -19,7 +19,7 @@ for _word, _dtype, _field in (
     (PREVIOUS_ID, DEPTH, "previous_update_id"), (COUNTS, DEPTH, "bid_count"),
     (GAP_FIRST, GAP, "first_lost"), (GAP_LAST, GAP, "last_lost"), (GAP_REASON, GAP, "reason"),
 ):  # fmt: skip
-    assert _dtype.fields[_field][1] == 8 * _word, _field
+    assert _dtype.fields is not None and _dtype.fields[_field][1] == 8 * _word, _field
 assert DEPTH.fields["ask_count"][1] == 8 * COUNTS + 4
 
 # Words of one instrument's row of State.sync.

@@ -233,7 +233,8 @@ class Instance:
 
     def close(self) -> None:
         """Leave every segment."""
-        for thing in (*self._counters.values(), *self._tables.values()):
+        things: list[Any] = [*self._counters.values(), *self._tables.values()]
+        for thing in things:
             thing.close()
 
 

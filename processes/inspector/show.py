@@ -82,7 +82,7 @@ def rings(instance: Instance, as_json: bool) -> None:
 
 def stat(instance: Instance, match: str, as_json: bool) -> None:
     """Print counters and histograms whose process or label has `match` in it."""
-    found = []
+    found: list[dict[str, Any]] = []
     for process in instance.processes:
         reader = instance.counters(process)
         if reader is None:

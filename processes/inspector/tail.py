@@ -1,6 +1,7 @@
 """`tickring tail`: the records of a ring as they pass, as lines or JSON objects."""
 
 from collections.abc import Iterator
+from enum import IntEnum
 from typing import Any
 
 import msgspec
@@ -52,12 +53,12 @@ WORDS = {
 SECRET_FIELDS = {"listen_key"}
 
 
-def word_of(kind: type[enums.IntEnum], value: int) -> str | int:
+def word_of(kind: type[IntEnum], value: int) -> str | int:
     """Return the name of an enum value, the number itself if it has none."""
     return kind(value).name if value in kind._value2member_map_ else value
 
 
-def decode(record: str, slot: np.ndarray | np.void) -> dict[str, Any]:
+def decode(record: str, slot: Any) -> dict[str, Any]:
     """Return one slot as names and values; reserved bytes and zeros that mean nothing are left out.
 
     Args:
@@ -73,7 +74,7 @@ def decode(record: str, slot: np.ndarray | np.void) -> dict[str, Any]:
         name, kinds = known, MarketKind
         slot = slot.view(LAYOUTS[name])[0]
     values: dict[str, Any] = {}
-    for field in LAYOUTS[name].names:
+    for field in LAYOUTS[name].names or ():
         value = slot[field]
         if field.startswith("reserved") or field in SECRET_FIELDS:
             continue

@@ -9,6 +9,7 @@ from common.errors import UsageError
 from common.kernel_cache import make_private
 from processes.config import load_config
 from processes.supervisor import simulator
+from processes.venue.app import Venue
 
 RUNNABLE = ("venue",)
 
@@ -41,7 +42,7 @@ def run_alone(process: str, path: Path) -> None:
     asyncio.run(serve(simulator.build_alone(config)))
 
 
-async def serve(venue: simulator.Venue) -> None:
+async def serve(venue: Venue) -> None:
     """Serve until a signal arrives."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()

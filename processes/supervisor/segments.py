@@ -57,7 +57,8 @@ class Pages:
 
     def close(self, keep: bool) -> None:
         """Let the instance go; remove its segments unless they are to be looked at."""
-        for thing in (*self.bells, self.kill, self.phase, self.peers.page):
+        things: list[Any] = [*self.bells, self.kill, self.phase, self.peers.page]
+        for thing in things:
             thing.close()
         self.registry.close()
         if not keep:

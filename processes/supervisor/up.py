@@ -189,7 +189,7 @@ def isolated_cores() -> list[int]:
 
 def parse_cores(text: str) -> list[int]:
     """Read a kernel core list: "2-3,7" -> [2, 3, 7]."""
-    cores = []
+    cores: list[int] = []
     for part in text.strip().split(","):
         first, _, last = part.partition("-")
         if first:

@@ -1,7 +1,7 @@
 """Load or compile every kernel before anything is forked, and check that what came out computes.
 
 A module with `warm_up()` calls its kernels once on tiny arrays of the types used in production, one
-with `warm_up_for(config, instruments)` those that depend on the set-up. A kernel that they forget is
+with `warm_up_for(config, instruments)` those that depend on the set-up. A kernel they forget is
 compiled in the process that needs it, which tells of it: `kernel_compiled_late`.
 """
 
@@ -50,7 +50,9 @@ def make_warm_up(
     def warm_up(progress: Progress) -> None:
         for spec in plan.processes:
             importlib.import_module(spec.build.partition(":")[0])
-        steps = [("rings, tables and pages", partial(warm_up_shared, plan))]
+        steps: list[tuple[str, Step]] = [
+            ("rings, tables and pages", partial(warm_up_shared, plan))
+        ]
         for module in own_modules():
             if callable(call := getattr(module, "warm_up", None)):
                 steps.append((module.__name__, call))
