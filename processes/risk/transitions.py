@@ -147,15 +147,21 @@ def on_replaced(order, report):
     if price <= 0 or qty <= 0:
         return
     mark_alive(order)
-    order["ts_replaced_exch_ns"] = max(order["ts_replaced_exch_ns"], report["ts_exch_ns"])
-    order["price_steps"] = price
-    order["order_qty_steps"] = qty
+    show_replaced(order, report)
     if order["order_pending"] & OrderPending.REPLACE == 0:
         return
     answers = report["request_client_order_id"] == order["replace_client_order_id"]
     shows = price == order["replace_price_steps"] and qty == order["replace_qty_steps"]
     if answers or shows:
         end_replace(order)
+
+
+@njit(cache=True, _nrt=False)
+def show_replaced(order, report):
+    """Take over price and quantity as the venue has them, and when: older ones are ignored."""
+    order["price_steps"] = report["price_steps"]
+    order["order_qty_steps"] = report["order_qty_steps"]
+    order["ts_replaced_exch_ns"] = max(order["ts_replaced_exch_ns"], report["ts_exch_ns"])
 
 
 @njit(cache=True, _nrt=False)
@@ -269,16 +275,14 @@ def on_status(order, report, now):
         order["cancel_in_flight"] = 0
     if is_pending_replace:
         if price == order["replace_price_steps"] and qty == order["replace_qty_steps"]:
-            order["price_steps"] = price
-            order["order_qty_steps"] = qty
+            show_replaced(order, report)
             end_replace(order)
             return np.int64(ExecType.REPLACED), np.int64(0)
         if is_unknown:
             count_missing(order, now)
         return status, np.int64(0)
     if is_recent and report["source"] == ReportSource.QUERY and price > 0 and qty > 0:
-        order["price_steps"] = price
-        order["order_qty_steps"] = qty
+        show_replaced(order, report)
     if report["source"] == ReportSource.QUERY:
         clear_bits(order, np.int64(OrderPending.UNKNOWN))
     return status, np.int64(0)

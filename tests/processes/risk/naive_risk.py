@@ -275,6 +275,7 @@ class NaiveRisk:
         if order.pending & REPLACE:
             if (price, qty) == (order.replace_price, order.replace_qty):
                 order.price, order.qty = price, qty
+                order.replaced_at = max(order.replaced_at, r["ts_exch_ns"])
                 order.end_replace()
             elif was_unknown:
                 order.missing += 1
@@ -282,6 +283,7 @@ class NaiveRisk:
         if r["source"] == ReportSource.QUERY:
             if price > 0 and qty > 0 and r["ts_exch_ns"] >= order.replaced_at:
                 order.price, order.qty = price, qty
+                order.replaced_at = max(order.replaced_at, r["ts_exch_ns"])
             order.pending &= ~UNKNOWN
 
     def advance_ended(self, order: NaiveOrder, r: dict) -> None:
