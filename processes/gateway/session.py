@@ -142,6 +142,7 @@ class OrderSession:
         self.age_ns_max = config.order_age_ms_max * NS_PER_MS
         self.in_flight: dict[int, InFlight] = {}  # oldest first
         self.late: dict[int, InFlight] = {}
+        self.measured: list[tuple[int, int]] = []
         self.last_id = 0
         self.is_killed = False
         self.is_stream_up = False
@@ -197,20 +198,29 @@ class OrderSession:
         return self.last_id, frame
 
     def begin(self, request_id: int, request: OrderRequest, now_ns: int, socket: int) -> InFlight:
-        """Remember a request before its first byte is written."""
-        self.throttle.spend(request.kind, now_ns)
-        self.values[SENT_COUNTERS[request.kind]] += 1
+        """Remember a request before its first byte is written; all else is done behind it."""
         entry = InFlight(request, now_ns, now_ns + self.timeout_ns, socket)
         self.in_flight[request_id] = entry
         return entry
+
+    def on_written(self, entry: InFlight, now_ns: int) -> None:
+        """Count a request that the socket has accepted."""
+        self.throttle.spend(entry.request.kind, now_ns)
+        self.values[SENT_COUNTERS[entry.request.kind]] += 1
 
     def on_sent(self, entry: InFlight, ts_sent_ns: int) -> None:
         """Note when the last byte of a request was taken by the kernel."""
         entry.ts_sent_ns = ts_sent_ns
         request = entry.request
-        record_value(self.histograms, Hop.RISK_TO_SENT.value, ts_sent_ns - request.ts_pub_ns)
+        self.measured.append((Hop.RISK_TO_SENT.value, ts_sent_ns - request.ts_pub_ns))
         if request.ts_recv_ns > 0:
-            record_value(self.histograms, Hop.RECV_TO_SENT.value, ts_sent_ns - request.ts_recv_ns)
+            self.measured.append((Hop.RECV_TO_SENT.value, ts_sent_ns - request.ts_recv_ns))
+
+    def record_hops(self) -> None:
+        """Write what was measured into the histograms; off the path of the orders."""
+        for hop, value_ns in self.measured:
+            record_value(self.histograms, hop, value_ns)
+        self.measured.clear()
 
     def on_text(self, text: bytes, ts_recv_ns: int) -> list[Report]:
         """Take one frame of the order socket; return the report of the request it answers."""
@@ -305,7 +315,7 @@ class OrderSession:
         report.risk_to_sent_ns = saturate_int32(entry.ts_sent_ns - entry.request.ts_pub_ns)
         report.sent_to_ack_ns = saturate_int32(took_ns)
         report.ts_report_recv_ns = ts_recv_ns
-        record_value(self.histograms, Hop.SENT_TO_ACK.value, took_ns)
+        self.measured.append((Hop.SENT_TO_ACK.value, took_ns))
 
     def on_time(self, now_ns: int) -> list[Report]:
         """Return UNKNOWN for requests whose time is over; their response may still come."""

@@ -191,11 +191,14 @@ class GatewayStage:
             del self.orders.in_flight[request_id]
             self.values[Counter.REFUSED_FULL] += 1
             self.refuse(request, Reject.GATEWAY_FULL)
-        elif not socket.has_unsent():
-            self.orders.on_sent(entry, self.clock.now_ns())
-        else:
+            return
+        sent_ns = self.clock.now_ns()
+        self.orders.on_written(entry, now_ns)
+        if socket.has_unsent():
             self.unsent.append(entry)
             self.unsent_since_ns = self.unsent_since_ns or now_ns
+        else:
+            self.orders.on_sent(entry, sent_ns)
 
     def pass_on(self, request: OrderRequest) -> None:
         """Let rest do it."""
@@ -305,6 +308,7 @@ class GatewayStage:
             self.orders.is_clock_refused = False
             self.ask_session(now_ns)
         self.orders.is_spilling = len(self.spill) > 0
+        self.orders.record_hops()
         self.set_gauges(now_ns)
         return work + len(overdue)
 
@@ -409,5 +413,6 @@ class GatewayStage:
 
     def close(self) -> None:
         """Close the sockets; the ring ends belong to the shell."""
+        self.orders.record_hops()
         self.order_link.close()
         self.stream_link.close()

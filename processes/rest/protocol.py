@@ -39,6 +39,7 @@ class Protocol:
         self.rounds: list[Reconcile] = []
         self.snapshot_ids: dict[int, int] = {}  # instrument -> newest request being answered
         self.is_started = False
+        self.is_attaching = False
 
     def step(self, now_ns: int, wall_ns: int) -> int:
         """Go on with whatever is due; return how much was done.
@@ -122,9 +123,15 @@ class Protocol:
         desk = self.desk
         if request.kind == RequestKind.ATTACH:
             desk.is_clock_wanted = True
-            desk.spawn(Priority.SESSION, session.fetch_listen_key(desk))
+            if not self.is_attaching:
+                self.is_attaching = desk.spawn(Priority.SESSION, self.attach())
         else:
             orders.take_order(desk, request)
+
+    def attach(self) -> Steps:
+        """Tell the gateway the listenKey again; one such job at a time."""
+        yield from session.fetch_listen_key(self.desk)
+        self.is_attaching = False
 
     def start_snapshot(self, instrument: Instrument, request_id: int, attempt: int) -> None:
         """Fetch a depth snapshot; a newer request for the symbol replaces an older one."""

@@ -38,6 +38,7 @@ class Rig:
         assert self.session.check(request, self.now) is Reject.NONE
         request_id, frame = self.session.encode(request, self.now)
         entry = self.session.begin(request_id, request, self.now, socket)
+        self.session.on_written(entry, self.now)
         self.session.on_sent(entry, self.now)
         return request_id, json.loads(frame)
 
@@ -73,6 +74,7 @@ def test_an_accepted_place_is_reported_with_its_hops(rig, kit):
     assert (report.risk_to_sent_ns, report.sent_to_ack_ns) == (5_000, 2 * MS)
     assert (report.recv_to_book_ns, report.book_to_strategy_ns) == (11, 12)
     assert report.ts_report_recv_ns == rig.now
+    rig.session.record_hops()
     assert summarize(rig.histograms[Hop.RISK_TO_SENT])["max"] == 5_000
     assert summarize(rig.histograms[Hop.SENT_TO_ACK])["max"] == 2 * MS
     assert summarize(rig.histograms[Hop.RECV_TO_SENT])["max"] == SECOND

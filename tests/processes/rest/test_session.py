@@ -148,6 +148,16 @@ def test_attach_tells_key_and_clock_again(bench):
     assert KEY in kinds(bench) and CLOCK in kinds(bench)
 
 
+def test_many_attaches_at_once_ask_once(bench):
+    for _ in range(50):
+        bench.order(ATTACH)
+    bench.run(0.5)
+    assert bench.names().count("POST listenKey") == 1
+    bench.order(ATTACH)
+    bench.run(0.5)
+    assert bench.names().count("POST listenKey") == 2
+
+
 def test_timers_are_refreshed_well_within_a_third_of_the_window(bench):
     bench.run(120, step_ms=5)
     for symbol in ("BTCUSDT", "ETHUSDT"):
