@@ -34,7 +34,6 @@ from processes.risk.oms import (
     WANTS_RECONCILE,
     Oms,
     find_client,
-    is_terminal,
 )
 from processes.risk.positions import Matched, match_trade_at, set_base
 from processes.risk.turn import take_reports
@@ -175,7 +174,7 @@ class Reconciler:
         if client_order_id == 0:
             return  # somebody else's; its fills move the position when they come
         row = find_client(oms, client_order_id)
-        if row == NO_ROW or is_terminal(oms.orders[row]["order_status"]):
+        if row == NO_ROW or oms.orders[row]["order_status"] >= OrderStatus.FILLED:
             venue_order_id = int(report["venue_order_id"][0])
             self.strays.append(Stray(client_order_id, venue_order_id, i))
             self._is_conclusive = False

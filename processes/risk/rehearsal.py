@@ -15,18 +15,32 @@ from common.enums import (
     Side,
     TimeInForce,
 )
+from common.errors import BugError
 from common.records import BBO_CELL, INSTRUMENT, ORDER_REQUEST, REPORT
 from processes.risk.config import RiskConfig
 from processes.risk.counters import HISTOGRAMS, LABELS
 from processes.risk.journal import Facts, Journal
 from processes.risk.limits import id_of
-from processes.risk.oms import LIMITS
+from processes.risk.oms import LIMITS, audit, find_client, tell_position
+from processes.risk.positions import match_trade_at
 from processes.risk.stage import Parts, RiskStage
+from processes.risk.timers import conclude, doubt_in_flight, has_in_flight, scan_timers
+from processes.risk.turn import (
+    cancel_everything,
+    has_uncanceled,
+    replay_requests,
+    send_stray_cancel,
+    sweep_cancels,
+    take_reports,
+)
 from shm.counters import anonymous_counters
+from shm.cursors import abandon, release
 from shm.latch import Latch, anonymous_latch
-from shm.ring import Consumer, Producer, anonymous_ring
+from shm.ring import Consumer, Producer, anonymous_ring, read_only
 from shm.table import TableWriter, anonymous_table
+from shm.words import L_RELEASED
 
+TURNS_MAX = 100
 _NS = 1_000_000_000
 
 
@@ -155,62 +169,89 @@ def report(kind: ReportKind, **fields: int) -> np.ndarray:
 
 
 def rehearse(folder: Path) -> None:
-    """Run a stage through every kind of turn once, so that all its kernels are compiled.
+    """Run a stage until it is READY and through one of each turn, and call what only faults call.
+
+    So every kernel that Python calls has been compiled for its types.
 
     Args:
         folder: for the journal.
     """
     config = RiskConfig(limits={}, order_rate_max=1_000, order_burst_max=1_000)
-    for now_ns in (_NS, 3 * _NS):  # the second start reads the journal of the first
+    for now_ns in (_NS, 9 * _NS):  # the second start reads the journal of the first
         journal = Journal(folder, Facts(1, 0), "none")
         parts, others = private_parts(journal, 1, 64, ring_epoch=now_ns)
         stage = RiskStage(config, plain_instruments(1), wide_limits(1), parts, now_ns, now_ns)
-        _rehearse_turns(stage, others, now_ns)
+        _rehearse_orders(stage, others, _rehearse_start(stage, others, now_ns))
+        _call_the_rest(stage, now_ns + 4 * _NS)
         stage.close()
 
 
-def _rehearse_turns(stage: RiskStage, others: Others, now_ns: int) -> None:
-    stage.do_work(now_ns)
-    others.bbo.write(0, bbo_cell(0, 1_000, 1_001, now_ns)[0])
+def _rehearse_start(stage: RiskStage, others: Others, now_ns: int) -> int:
+    """Attach, connect and answer rounds until the strategy is READY; return the time."""
+    others.intents.try_write(intent(1, RequestKind.ATTACH, now_ns % 1_000))
     for source in (ReportSource.RESPONSE, ReportSource.STREAM):
         others.gateway.try_write(report(ReportKind.SESSION_UP, source=source))
-    stage.do_work(now_ns)
-    others.reports.read(64)
-    for k in range(1, 4):
-        _rehearse_round(stage, others, now_ns + k * _NS // 4)
-    now_ns += _NS
+    for _ in range(TURNS_MAX):
+        now_ns += _NS // 10
+        stage.do_work(now_ns)
+        for request in others.requests.read(64):
+            common = {"request_id": int(request["request_id"]), "source": ReportSource.QUERY}
+            trade = {"exec_id": 7, "last_qty_steps": 1, "last_px_steps": 1, "side": 1}
+            others.rest.try_write(report(ReportKind.RECONCILE_BEGIN, **common))
+            others.rest.try_write(
+                report(ReportKind.ACCOUNT_TRADE, instrument_id=0, **trade, **common)
+            )
+            common["position_steps"] = int(stage.oms.positions["position_steps"][0])
+            others.rest.try_write(report(ReportKind.POSITION, instrument_id=0, **common))
+            others.rest.try_write(report(ReportKind.RECONCILE_END, **common))
+        if any(told["kind"] == ReportKind.READY for told in others.reports.read(1_024)):
+            return now_ns
+    raise BugError("risk: the rehearsal does not come to READY")
+
+
+def _rehearse_orders(stage: RiskStage, others: Others, now_ns: int) -> None:
+    """Send, fill, replace and cancel; then lose the socket and be killed."""
     others.bbo.write(0, bbo_cell(0, 1_000, 1_001, now_ns)[0])
-    sequence = now_ns % 1_000_000
-    order = {"price_steps": 1_000, "order_qty_steps": 10}
-    for kind in (RequestKind.NEW, RequestKind.NEW, RequestKind.REPLACE, RequestKind.CANCEL):
+    sequence = now_ns // _NS * 1_000
+    order = id_of(1, 0, sequence)
+    values = {"price_steps": 1_000, "order_qty_steps": 10}
+    others.intents.try_write(intent(1, RequestKind.NEW, sequence, **values))
+    stage.do_work(now_ns)
+    told = report(ReportKind.EXECUTION, client_order_id=order, instrument_id=0, venue_order_id=5)
+    told["exec_type"], told["order_status"] = ExecType.TRADE, OrderStatus.PARTIALLY_FILLED
+    told["exec_id"], told["last_qty_steps"], told["last_px_steps"] = now_ns, 1, 1_000
+    others.gateway.try_write(told)
+    stage.do_work(now_ns)
+    for kind in (RequestKind.REPLACE, RequestKind.CANCEL, RequestKind.NEW):
         sequence += 1
-        others.intents.try_write(intent(1, kind, sequence, **order))
+        others.intents.try_write(intent(1, kind, sequence, orig_client_order_id=order, **values))
     stage.do_work(now_ns)
-    told = report(ReportKind.EXECUTION, exec_type=ExecType.UNKNOWN, instrument_id=0)
-    told["client_order_id"] = id_of(1, 0, sequence - 3)
-    others.gateway.try_write(told)
-    told["exec_type"], told["order_status"] = ExecType.NEW, OrderStatus.NEW
-    told["client_order_id"] = id_of(1, 0, sequence - 2)
-    others.gateway.try_write(told)
-    stage.do_work(now_ns)
-    others.kill_page.set(0)
     others.gateway.try_write(report(ReportKind.SESSION_DOWN, source=ReportSource.RESPONSE))
+    stage.do_work(now_ns + 1)
+    others.kill_page.set(0)
     stage.do_work(now_ns + _NS)
     stage.do_work(now_ns + 2 * _NS)
 
 
-def _rehearse_round(stage: RiskStage, others: Others, now_ns: int) -> None:
-    """Answer a reconciliation that the stage asks for."""
-    stage.do_work(now_ns)
-    for request in others.requests.read(64):
-        round_id = {"request_id": int(request["request_id"]), "source": ReportSource.QUERY}
-        stray = {"client_order_id": id_of(1, 0, 1), "exec_type": ExecType.STATUS}
-        trade = {"exec_id": 7, "last_qty_steps": 1, "last_px_steps": 1, "side": 1}
-        others.rest.try_write(report(ReportKind.RECONCILE_BEGIN, **round_id))
-        others.rest.try_write(report(ReportKind.OPEN_ORDER, instrument_id=0, **stray, **round_id))
-        others.rest.try_write(
-            report(ReportKind.ACCOUNT_TRADE, instrument_id=0, **trade, **round_id)
-        )
-        others.rest.try_write(report(ReportKind.POSITION, instrument_id=0, **round_id))
-        others.rest.try_write(report(ReportKind.RECONCILE_END, **round_id))
-    stage.do_work(now_ns)
+def _call_the_rest(stage: RiskStage, now_ns: int) -> None:
+    """Call what Python calls only in some faults; the state is thrown away."""
+    oms, batch, out = stage.oms, stage.batch, stage.ends.orders
+    tell_position(oms, 0, now_ns)
+    cancel_everything(oms, batch, out, now_ns)
+    send_stray_cancel(oms, batch, 1, 2, 0, out, now_ns)
+    sweep_cancels(oms, batch, out, stage.timing, now_ns)
+    scan_timers(oms, batch, stage.timing, 0, now_ns)
+    doubt_in_flight(oms, batch)
+    conclude(oms, batch, 0, 0, 0)
+    has_in_flight(oms)
+    has_uncanceled(oms)
+    audit(oms)
+    find_client(oms, 1)
+    trade = report(ReportKind.ACCOUNT_TRADE, instrument_id=0)
+    match_trade_at(oms, read_only(trade), 0, 1)
+    requests, places = read_only(batch.requests), read_only(batch.places)
+    replay_requests(oms, requests, places, 0, now_ns)
+    take_reports(oms, stage.own, 0, 0, now_ns)
+    release(stage.parts.gateway.end, stage.parts.gateway.end.local[L_RELEASED].item())
+    release(stage.parts.intents.end, stage.parts.intents.end.local[L_RELEASED].item())
+    abandon(out)
