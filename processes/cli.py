@@ -339,6 +339,10 @@ def replay(
     qty_decimals: Annotated[
         int | None, typer.Option(metavar="N", help="Decimals of quantities in the text output.")
     ] = None,
+    strategy: Annotated[
+        Path | None,
+        typer.Option(metavar="CONFIG", help="Replay this set-up's strategy and risk limits too."),
+    ] = None,
 ) -> None:
     """Replay a recorded session through the same kernels.
 
@@ -346,7 +350,7 @@ def replay(
 
     Example: tickring replay capture.gz --venue binance-usdm --symbol BTCUSDT --bbo bbo.csv
     """
-    kernel_cache.configure()
+    kernel_cache.configure(strategy_files(strategy) if strategy else ())
     from processes.backtest.replay import run as run_replay
 
     raise typer.Exit(
@@ -362,6 +366,7 @@ def replay(
             lot_size=lot_size,
             price_decimals=price_decimals,
             qty_decimals=qty_decimals,
+            strategy=strategy,
         )
     )
 

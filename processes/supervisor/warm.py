@@ -24,6 +24,7 @@ from common.instruments import Instrument
 from common.records import LAYOUTS
 from processes.supervisor.zygote import leave
 from processes.wiring import Plan
+from shm.cursors import clear_told_loss
 from shm.doorbell import Sleeper
 from shm.latch import anonymous_latch, is_any_set
 from shm.ring import anonymous_ring
@@ -50,9 +51,7 @@ def make_warm_up(
     def warm_up(progress: Progress) -> None:
         for spec in plan.processes:
             importlib.import_module(spec.build.partition(":")[0])
-        steps: list[tuple[str, Step]] = [
-            ("rings, tables and pages", partial(warm_up_shared, plan))
-        ]
+        steps: list[tuple[str, Step]] = [("rings, tables and pages", partial(warm_up_shared, plan))]
         for module in own_modules():
             if callable(call := getattr(module, "warm_up", None)):
                 steps.append((module.__name__, call))
@@ -126,8 +125,12 @@ def warm_up_shared(plan: Plan) -> None:
     ends = []
     for layout in sorted({ring.layout for ring in plan.rings}):
         producer, consumer = anonymous_ring(layout, 8)
-        producer.write(np.zeros_like(consumer.end.slots[:1]))
+        slots = np.zeros_like(consumer.end.slots[:1])
+        producer.write(slots)
         consumer.read(1)
+        for _ in range(9):  # over its capacity: the drop and what tells it
+            producer.write(slots)
+        clear_told_loss(producer.end.own)
         ends.append(consumer)
     for consumers in (ends, []):
         sleeper = Sleeper(consumers[:1])

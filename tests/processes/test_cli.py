@@ -1,14 +1,16 @@
 """The command line: help texts, exit codes, durations, what is imported."""
 
 import json
-import os
 import platform
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from common import kernel_cache
 from common.errors import UnavailableError, UsageError
 from processes import cli
 
@@ -21,15 +23,29 @@ VERBS = [
 ]  # fmt: skip
 
 
-def tickring(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "processes.cli", *map(str, arguments)],
-        cwd=ROOT,
-        env=os.environ | {"COLUMNS": "96", "TERM": "dumb", "NO_COLOR": "1"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+class Ended(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def tickring(monkeypatch, capsys):
+    """Return a caller of the console script's entry, in this process."""
+    monkeypatch.setattr(kernel_cache, "configure", lambda files=(): None)
+    pipe = signal.getsignal(signal.SIGPIPE)
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["tickring", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Ended(code, *capsys.readouterr())
+
+    yield call
+    signal.signal(signal.SIGPIPE, pipe)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -102,10 +118,10 @@ def test_other_pythons_are_refused(monkeypatch, version):
         (["check", "nowhere.toml"], 78, "nowhere.toml: no such file"),
         (["layout", "NOTHING"], 2, "layout: 'NOTHING', expected one of GAP"),
         (["rings", "--instance", "nobody"], 69, "instance: no 'nobody' on this host"),
-        (["run", "feed", "--config", "configs/demo.toml"], 2, "run: 'feed', expected venue"),
+        (["run", "feed", "--config", "demo.toml"], 2, "run: 'feed', expected venue"),
     ],
 )
-def test_exit_codes_and_one_line_errors(arguments, code, said):
+def test_exit_codes_and_one_line_errors(tickring, arguments, code, said):
     found = tickring(*arguments)
     assert found.returncode == code, found.stderr
     assert said in found.stderr
@@ -129,7 +145,7 @@ def test_layout_needs_no_numba():
     assert "ts_mono_ns" in found.stdout
 
 
-def test_layout_prints_the_golden_file_and_json():
+def test_layout_prints_the_golden_file_and_json(tickring):
     assert tickring("layout").stdout == (ROOT / "tests" / "golden" / "layouts.txt").read_text()
     (gap,) = json.loads(tickring("layout", "gap", "--json").stdout)
     assert gap["name"] == "GAP" and gap["bytes"] == 64
@@ -137,13 +153,13 @@ def test_layout_prints_the_golden_file_and_json():
 
 
 @pytest.mark.parametrize("name", ["demo", "binance-testnet"])
-def test_check_accepts_what_we_ship(name):
-    found = tickring("check", f"configs/{name}.toml", "--json")
+def test_check_accepts_what_we_ship(tickring, name):
+    found = tickring("check", ROOT / "configs" / f"{name}.toml", "--json")
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["instance"] == name
 
 
-def test_check_looks_at_the_strategy(tmp_path):
+def test_check_looks_at_the_strategy(tickring, tmp_path):
     text = (ROOT / "configs" / "demo.toml").read_text()
     for name in ("instruments.toml",):
         (tmp_path / name).write_text((ROOT / "configs" / name).read_text())
@@ -155,7 +171,7 @@ def test_check_looks_at_the_strategy(tmp_path):
     assert tickring("check", tmp_path / "b.toml").returncode == 78
 
 
-def test_live_on_the_main_network_needs_to_be_asked_for(tmp_path):
+def test_live_on_the_main_network_needs_to_be_asked_for(tickring, tmp_path):
     text = (ROOT / "configs" / "binance-testnet.toml").read_text()
     text = text.replace("demo-fapi.binance.com", "fapi.binance.com")
     (tmp_path / "a.toml").write_text(text)
