@@ -11,6 +11,7 @@ from numba import njit, types
 
 _TIMESPEC_NS = 1_000_000_000
 _CLOCK_MONOTONIC = 1
+VIRTUAL = 2  # word of the timespec scratch: an instant that stands for the real one, 0 none
 
 _clock_gettime = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.voidptr))
 
@@ -20,15 +21,18 @@ def read_monotonic_ns(scratch):
     """Return CLOCK_MONOTONIC from inside a spin kernel.
 
     Args:
-        scratch: int64[2], changed. The timespec; allocated once by the caller.
+        scratch: int64[3], changed. The timespec, and a virtual clock that only a simulation sets;
+            allocated once by the caller.
     """
+    if scratch[VIRTUAL] != 0:
+        return scratch[VIRTUAL]
     _clock_gettime(_CLOCK_MONOTONIC, scratch.ctypes)
     return scratch[0] * _TIMESPEC_NS + scratch[1]
 
 
 def new_timespec() -> np.ndarray:
     """Return the scratch array that `read_monotonic_ns` wants."""
-    return np.zeros(2, np.int64)
+    return np.zeros(3, np.int64)
 
 
 def now_ns() -> int:
