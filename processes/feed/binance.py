@@ -96,6 +96,8 @@ from processes.feed.json_scan import (
     BRACKET_END,
     COLON,
     COMMA,
+    INLINE,
+    KERNEL,
     MINUS,
     POINT,
     QUOTE,
@@ -128,7 +130,7 @@ _LEVEL_OPEN, _LEVEL_NEXT, _LEVEL_CLOSE = word_of(b'["'), word_of(b'","'), word_o
 _LETTER_E, _LETTER_T, _LETTER_F = 101, 116, 102
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _take_level_slowly(text, pos, end, price_decimals, qty_decimals):
     """Read one [price, quantity] with spaces anywhere, or say what is wrong with it.
 
@@ -158,7 +160,7 @@ def _take_level_slowly(text, pos, end, price_decimals, qty_decimals):
     return pos + 1, price, qty
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _take_level(text, pos, end, price_decimals, qty_decimals):
     """Read one [price, quantity] at `pos`; as `_take_level_slowly`, which it falls back on."""
     if (load_word(text, pos) & _BYTES_2) == _LEVEL_OPEN:
@@ -170,7 +172,7 @@ def _take_level(text, pos, end, price_decimals, qty_decimals):
     return _take_level_slowly(text, pos, end, price_decimals, qty_decimals)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _take_levels(text, pos, end, symbols, words, slot_mask, sequence, room, state):
     """Read the array of levels at `pos` into LEVELS slots, behind those already taken.
 
@@ -221,7 +223,7 @@ def _take_levels(text, pos, end, symbols, words, slot_mask, sequence, room, stat
     return np.int64(Decoded.SYNTAX)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _wants_levels(text, code, symbols, state):
     """Return True if the array of key `code` is the side to read now: bids first, then asks.
 
@@ -238,7 +240,7 @@ def _wants_levels(text, code, symbols, state):
     return state[EVENT] == DEPTH and state[ROW] > 0
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _count_side(state, code, status):
     """Remember what `_take_levels` said of one side."""
     if status < 0:
@@ -249,7 +251,7 @@ def _count_side(state, code, status):
         state[ASKS] = state[LEVELS] - state[BIDS]
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def _take_key(text, pos, end):
     """Read `"key" :` at `pos`.
 
@@ -287,7 +289,7 @@ def _take_key(text, pos, end):
     return code, pos if pos < end else np.int64(Decoded.SYNTAX)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINE)
 def _take_number(text, pos, end, code, state):
     """Remember the number at `pos` as the value of a field; return the position behind it."""
     number, after = take_digits(text, pos)
@@ -307,7 +309,7 @@ def _take_number(text, pos, end, code, state):
     return after
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _take_other(text, pos, end, depth, code, state):
     """Remember where the array, object or literal at `pos` is; return the position behind it."""
     byte = load_byte(text, pos)
@@ -326,7 +328,7 @@ def _take_other(text, pos, end, depth, code, state):
     return after
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _take_envelope(text, pos, end, code, state):
     """Remember the value of "stream", or count a "data" that is no object; pass over the rest."""
     if code == KEY_DATA:
@@ -344,7 +346,7 @@ def _take_envelope(text, pos, end, code, state):
     return skip_value(text, pos, end, _ONE)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def _take_value(
     text, pos, end, depth, code, symbols, words, slot_mask, sequence, room, state
 ):  # fmt: skip
@@ -366,7 +368,7 @@ def _take_value(
     return _take_other(text, pos, end, depth, code, state)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINE)
 def _scan_object(
     text, pos, end, depth, is_frame, symbols, words, slot_mask, sequence, room, state
 ):  # fmt: skip
@@ -429,7 +431,7 @@ def _scan_object(
             is_frame = True
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _check_envelope(state):
     """Return 0 if what is around the message is in order, or a status."""
     if state[DATA_COUNT] == 0:
@@ -442,7 +444,7 @@ def _check_envelope(state):
     return 0
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINE)
 def _resolve(text, symbols, state):
     """Remember the event and the instrument; return 0 or a status."""
     status = _check_envelope(state)
@@ -459,7 +461,7 @@ def _resolve(text, symbols, state):
     return min(resolve_symbol(text, symbols, state), _NONE)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _take_depth(words, place, state):
     """Write a depth event, or ask for another pass (0) if a side of it came too early."""
     status = min(check_field(state, F_B, T_ARRAY), check_field(state, F_A, T_ARRAY))
@@ -473,7 +475,7 @@ def _take_depth(words, place, state):
     return write_depth(words, place, state)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _take_liquidation(text, words, place, symbols, state):
     """Write a liquidation, or ask for a pass (0) over the object "o" that holds its facts."""
     if state[PASS] == 0:
@@ -488,7 +490,7 @@ def _take_liquidation(text, words, place, symbols, state):
     return write_liquidation(text, words, place, symbols, state, state[TS_EVENT])
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINE)
 def _take_event(text, words, place, room, symbols, state):
     """Write the event that was scanned; return slots written, 0 to scan once more, a status."""
     if state[PASS] == 0:
@@ -513,7 +515,7 @@ def _take_event(text, words, place, room, symbols, state):
     return write_trade(text, words, place, symbols, state)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _find_loss(text, symbols, state):
     """Set GAP_NEEDED and INSTRUMENT for a refused frame: was it depth, may it have been, whose?"""
     event = state[EVENT]
@@ -533,32 +535,17 @@ def _find_loss(text, symbols, state):
         state[GAP_NEEDED] = 1
 
 
-@njit(cache=True, _nrt=False)
-def _decode(text, first, end, symbols, words, slot_mask, sequence, room, state):
-    """As `decode_frame`, but what is lost is not looked for."""
-    pos = skip_space(text, first, end)
-    begin_message(state, pos, _ONE)
-    if pos >= end or load_byte(text, pos) != BRACE:
-        after = skip_value(text, pos, end, _NONE)
-        if after >= 0:
-            is_json = skip_space(text, after, end) == end
-            after = np.int64(Decoded.TYPE) if is_json else np.int64(Decoded.SYNTAX)
+@njit(**KERNEL)
+def _refuse_scalar(text, pos, end):
+    """Return why a frame that is no object is refused."""
+    after = skip_value(text, pos, end, _NONE)
+    if after < 0:
         return after
-    status = np.int64(0)
-    while status == 0:
-        after = _scan_object(
-            text, state[MESSAGE_FIRST], end, state[MESSAGE_DEPTH], state[PASS] == 0,
-            symbols, words, slot_mask, sequence, room, state,
-        )  # fmt: skip
-        if after < 0:
-            return after
-        if state[PASS] == 0 and skip_space(text, after, end) != end:
-            return np.int64(Decoded.SYNTAX)
-        status = _take_event(text, words, sequence & slot_mask, room, symbols, state)
-    return status
+    is_json = skip_space(text, after, end) == end
+    return np.int64(Decoded.TYPE) if is_json else np.int64(Decoded.SYNTAX)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def decode_frame(
     text, first, end, symbols, words, slot_mask, sequence, room, ts_recv_ns, state
 ):  # fmt: skip
@@ -587,7 +574,22 @@ def decode_frame(
     is_oversize = end - first > state[BYTES_MAX]
     if is_oversize:  # looked at only for what it may have been
         end = first + min(state[BYTES_MAX], _SALVAGE_BYTES_MAX)
-    status = _decode(text, first, end, symbols, words, slot_mask, sequence, room, state)
+    pos = skip_space(text, first, end)
+    begin_message(state, pos, _ONE)
+    status = np.int64(0)
+    if pos >= end or load_byte(text, pos) != BRACE:
+        status = _refuse_scalar(text, pos, end)
+    while status == 0:
+        after = _scan_object(
+            text, state[MESSAGE_FIRST], end, state[MESSAGE_DEPTH], state[PASS] == 0,
+            symbols, words, slot_mask, sequence, room, state,
+        )  # fmt: skip
+        if after < 0:
+            status = after
+        elif state[PASS] == 0 and after != end and skip_space(text, after, end) != end:
+            status = np.int64(Decoded.SYNTAX)
+        else:
+            status = _take_event(text, words, sequence & slot_mask, room, symbols, state)
     if is_oversize:
         status = np.int64(Decoded.OVERSIZE)
     if status > 0:

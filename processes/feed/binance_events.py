@@ -33,7 +33,7 @@ from processes.feed.decoded import (
     steps_or_zero,
     type_of,
 )
-from processes.feed.json_scan import load_prefix, load_word
+from processes.feed.json_scan import KERNEL, load_prefix, load_word
 from processes.feed.symbols import (
     ROW_INSTRUMENT,
     ROW_PRICE_DECIMALS,
@@ -76,7 +76,7 @@ _X_MARKET, _S_BUY, _S_SELL = word_of(b"MARKET"), word_of(b"BUY"), word_of(b"SELL
 _N_DEPTH, _N_RPI_DEPTH = word_of(b"depth"), word_of(b"rpiDepth")
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def event_of(text, first, end):
     """Return the MarketKind that the event name text[first:end] makes, or a Decoded status."""
     length = end - first
@@ -99,7 +99,7 @@ def event_of(text, first, end):
     return np.int64(Decoded.EVENT_UNKNOWN)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def stream_part(text, first, end):
     """Return where a stream's name begins, behind its symbol and @; `end` if there is no @."""
     while first < end:
@@ -109,7 +109,7 @@ def stream_part(text, first, end):
     return end
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def is_partial_stream(text, first, end):
     """Return True for depth<5|10|20> and rpiDepth: named depthUpdate, but not one book's diffs."""
     part = stream_part(text, first, end)
@@ -118,7 +118,7 @@ def is_partial_stream(text, first, end):
     return end - part >= 8 and load_word(text, part) == _N_RPI_DEPTH
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def event_of_stream(text, first, end):
     """Return DEPTH if the stream named text[first:end] carries diffs, else EVENT_UNKNOWN."""
     part = stream_part(text, first, end)
@@ -127,7 +127,7 @@ def event_of_stream(text, first, end):
     return np.int64(Decoded.EVENT_UNKNOWN)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def resolve_event(text, state):
     """Remember in EVENT what "e" says; return it, or a status."""
     status = check_field(state, F_E, T_STRING)
@@ -137,7 +137,7 @@ def resolve_event(text, state):
     return status
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def resolve_symbol(text, symbols, state):
     """Remember in ROW and INSTRUMENT what "s" says; return the row, or a status."""
     status = check_field(state, F_S, T_STRING)
@@ -151,7 +151,7 @@ def resolve_symbol(text, symbols, state):
     return row
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def write_head(words, place, kind, slot_count, state):
     """Write the 16 bytes that every slot begins with, and clear the others."""
     words[place, 0] = kind | (slot_count << 16) | (state[INSTRUMENT] << 32)
@@ -160,7 +160,7 @@ def write_head(words, place, kind, slot_count, state):
         words[place, i] = 0
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _times_of(state):
     """Return ("E" in ns, "T" in ns), 0 where missing, or (status, status)."""
     event_ms = int_or_zero(state, _F_E_CAP)
@@ -173,7 +173,7 @@ def _times_of(state):
     return event_ms * _NS_PER_MS, trade_ms * _NS_PER_MS
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def write_depth(words, place, state):
     """Write the DIFF_BEGIN header over the levels already taken; return slots or a status."""
     first_id = int_of(state, _F_U_CAP)
@@ -195,7 +195,7 @@ def write_depth(words, place, state):
     return slot_count
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def write_bbo(text, words, place, symbols, state):
     """Write a BBO; a side may be empty: price and quantity both 0."""
     row = state[ROW]
@@ -221,7 +221,7 @@ def write_bbo(text, words, place, symbols, state):
     return 1
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _aggressor_of(state):
     """Return the Side of the taker: "m" says that the buyer was the maker; or a status."""
     status = check_field(state, _F_M, T_TRUE)
@@ -232,7 +232,7 @@ def _aggressor_of(state):
     return 0, status
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def write_trade(text, words, place, symbols, state):
     """Write a TRADE or an AGG_TRADE (EVENT says which)."""
     row = state[ROW]
@@ -264,7 +264,7 @@ def write_trade(text, words, place, symbols, state):
     return 1
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def check_market(text, state):
     """Return 0 if a trade came from the order book ("X" is MARKET or missing), or a status.
 
@@ -281,7 +281,7 @@ def check_market(text, state):
     return np.int64(Decoded.NOT_MARKET)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def write_mark(text, words, place, state):
     """Write a MARK; "T" is the next funding time here, "r" is signed and may be empty."""
     mark_e8 = steps_of(text, state, _F_P, _E8_DECIMALS)
@@ -300,7 +300,7 @@ def write_mark(text, words, place, state):
     return 1
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def write_liquidation(text, words, place, symbols, state, event_ns):
     """Write a LIQUIDATION from the fields of "o"; `event_ns` is the outer "E", 0 if missing."""
     row = state[ROW]
@@ -331,7 +331,7 @@ def write_liquidation(text, words, place, symbols, state, event_ns):
     return 1
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def event_time_of(state):
     """Return "E" in ns, 0 if missing, or a status."""
     event_ms = int_or_zero(state, _F_E_CAP)

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 
 from common.records import LEVELS_PER_SLOT
-from processes.feed.json_scan import load_byte, take_steps
+from processes.feed.json_scan import INLINE, KERNEL, load_byte, take_steps
 
 
 class Decoded(IntEnum):
@@ -88,7 +88,7 @@ def slots_max(levels_max: int) -> int:
     return 1 + -(-levels_max // LEVELS_PER_SLOT)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINE)
 def begin_frame(state, ts_recv_ns):
     """Forget the frame before."""
     state[INSTRUMENT] = -1
@@ -98,7 +98,7 @@ def begin_frame(state, ts_recv_ns):
     state[TS_RECV] = ts_recv_ns
 
 
-@njit(cache=True, _nrt=False)
+@njit(**INLINE)
 def begin_message(state, first, depth):
     """Forget the fields before; the message's brace is at `first`."""
     state[MESSAGE_FIRST] = first
@@ -108,7 +108,7 @@ def begin_message(state, first, depth):
     state[BIDS] = state[ASKS] = -1
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def begin_pass(state, first, depth):
     """Look again, at the object whose brace is at `first`; what was taken of levels stays."""
     state[MESSAGE_FIRST] = first
@@ -117,7 +117,7 @@ def begin_pass(state, first, depth):
     state[PASS] += 1
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def put_field(state, field, kind, first, end):
     """Remember one value: `kind` is a T_ type, `first` the number of a T_INT."""
     state[TWICE] |= state[SEEN] & (1 << field)
@@ -127,13 +127,13 @@ def put_field(state, field, kind, first, end):
     state[_END + field] = end
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def has_field(state, field):
     """Return True if the message has the key."""
     return (state[SEEN] >> field) & 1 != 0
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def check_field(state, field, kind):
     """Return 0 if the key came once, with a value of that type, or a status."""
     if not has_field(state, field):
@@ -149,38 +149,38 @@ def check_field(state, field, kind):
     return 0
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def type_of(state, field):
     """Return the T_ type of a key's value; only after `has_field`."""
     return state[_TYPE + field]
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def first_of(state, field):
     """Return the first byte of a key's value (of a string: of its content)."""
     return state[_FIRST + field]
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def end_of(state, field):
     """Return the end byte of a key's value (of a string: its closing quote)."""
     return state[_END + field]
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def int_of(state, field):
     """Return the non-negative integer of a required key, or a status."""
     status = check_field(state, field, T_INT)
     return status if status < 0 else state[_FIRST + field]
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def int_or_zero(state, field):
     """As `int_of`, but 0 if the key is missing."""
     return int_of(state, field) if has_field(state, field) else 0
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def steps_of(text, state, field, decimals):
     """Return the grid steps of a required key's decimal text, or a status."""
     status = check_field(state, field, T_STRING)
@@ -190,13 +190,13 @@ def steps_of(text, state, field, decimals):
     return steps
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def steps_or_zero(text, state, field, decimals):
     """As `steps_of`, but 0 if the key is missing."""
     return steps_of(text, state, field, decimals) if has_field(state, field) else 0
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def signed_of(text, state, field, decimals):
     """Return (steps, 0) of an optional signed decimal text, empty is 0, or (0, status)."""
     if not has_field(state, field):

@@ -11,7 +11,7 @@ Rules:
     number meets a signed one.
     _nrt=False: the arrays are the caller's and outlive the call. Without it numba counts a
     reference, atomically, in every function that takes one: half of the run time, and of the
-    compile time.
+    compile time. no_cfunc_wrapper: C code never calls these; a fifth of the compile time.
 """
 
 from enum import IntEnum
@@ -29,6 +29,8 @@ from common.fixed_point import (
 )
 from shm.bits import lowest_set
 
+KERNEL = {"cache": True, "_nrt": False, "no_cfunc_wrapper": True}
+INLINE = KERNEL | {"forceinline": True}
 TEXT_SLACK = 64
 NESTING_MAX = 32
 
@@ -65,13 +67,13 @@ _FIVE_BYTES = (1 << 40) - 1
 _FAST_DECIMALS_MAX = DIGITS_MAX - 7  # seven digits scaled by it stay below 10^18
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def load_byte(text, pos):
     """Return text[pos] as int64."""
     return np.int64(text[np.uintp(pos)])
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def load_word(text, pos):
     """Return text[pos:pos+8] as one int64, first byte lowest; compiles to one load."""
     return (
@@ -86,7 +88,7 @@ def load_word(text, pos):
     )
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def load_prefix(text, pos, count):
     """Return text[pos:pos+count] as one int64, zero-filled; `count` below 1 gives 0."""
     if count <= 0:
@@ -96,7 +98,7 @@ def load_prefix(text, pos, count):
     return load_word(text, pos) & ((1 << (8 * count)) - 1)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def skip_space(text, pos, end):
     """Return the first position from `pos` on that is no JSON whitespace, at most `end`."""
     while pos < end:
@@ -107,19 +109,19 @@ def skip_space(text, pos, end):
     return pos
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def _flag_not_digit(lanes):
     """Flag (bit 6 of a lane) every byte of `lanes` = word ^ "00000000" that is above 9."""
     half = lanes >> 1
     return (((half & _LOW_6) + _DIGIT_CARRY) | half) & _BIT_6
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def _flag_not_zero(lanes):
     return (((lanes & _LOW_6) + _LOW_6) | lanes | (lanes >> 1)) & _BIT_6
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def _flag_special(word):
     """Flag quotes, backslashes, control characters and bytes from 128 on."""
     ordinary = _flag_not_zero(word ^ _QUOTES) & _flag_not_zero(word ^ _BACKSLASHES)
@@ -127,7 +129,7 @@ def _flag_special(word):
     return (~ordinary | (word >> 1)) & _BIT_6
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def _eight_digits(lanes):
     """Return the number whose decimal digits are the bytes of `lanes`, first byte leading.
 
@@ -138,7 +140,7 @@ def _eight_digits(lanes):
     return (fours & _LOW_32) * 10000 + (fours >> 32)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _skip_utf8(text, pos, end):
     """Return the position behind the multi-byte UTF-8 character at `pos`, or Scan.UTF8.
 
@@ -172,7 +174,7 @@ def _skip_utf8(text, pos, end):
     return pos + count + 1
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _skip_escape(text, pos, end):
     """Return the position behind the escape whose backslash is at `pos`, or Scan.SYNTAX."""
     if pos + 1 >= end:
@@ -191,7 +193,7 @@ def _skip_escape(text, pos, end):
     return np.int64(Scan.SYNTAX)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def find_quote(text, pos, end):
     """Return the position of the quote that ends the string whose content begins at `pos`.
 
@@ -223,7 +225,7 @@ def find_quote(text, pos, end):
     return np.int64(Scan.SYNTAX)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def take_digits(text, pos):
     """Read the run of ASCII digits at `pos`.
 
@@ -249,7 +251,7 @@ def take_digits(text, pos):
     return np.int64(Scan.TOO_LONG), pos
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def skip_number(text, pos, end):
     """Return the position behind the JSON number at `pos`, or Scan.SYNTAX."""
     if pos < end and load_byte(text, pos) == MINUS:
@@ -278,7 +280,7 @@ def skip_number(text, pos, end):
     return pos
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def skip_literal(text, pos, end):
     """Return the position behind true, false or null at `pos`, or Scan.SYNTAX."""
     word = load_word(text, pos)
@@ -291,7 +293,7 @@ def skip_literal(text, pos, end):
     return pos if pos <= end else np.int64(Scan.SYNTAX)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _skip_key(text, pos, end):
     """Return the position behind `"key" :` at `pos`, spaces before it allowed, or a status."""
     pos = skip_space(text, pos, end)
@@ -306,7 +308,7 @@ def _skip_key(text, pos, end):
     return pos + 1
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def skip_scalar(text, pos, end):
     """Return the position behind the string, number or literal at `pos`, or a Scan status."""
     byte = load_byte(text, pos)
@@ -318,7 +320,7 @@ def skip_scalar(text, pos, end):
     return skip_literal(text, pos, end)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def skip_value(text, pos, end, depth):
     """Check and pass over any JSON value.
 
@@ -377,7 +379,7 @@ def skip_value(text, pos, end, depth):
             pos = skip_space(text, pos, end)
 
 
-@njit(cache=True, _nrt=False, forceinline=True)
+@njit(**INLINE)
 def _join_digits(lanes, whole, length, decimals):
     """Return the steps of a decimal of `length` characters in one word, or -1 off the grid.
 
@@ -396,7 +398,7 @@ def _join_digits(lanes, whole, length, decimals):
     return _eight_digits(lanes << (64 - 8 * digits))
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _join_words(text, pos, lanes, whole, decimals):
     """As `_fast_number`, for a decimal whose fraction does not end in its first word."""
     at = pos + whole + 1
@@ -419,7 +421,7 @@ def _join_words(text, pos, lanes, whole, decimals):
     return steps, at
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def _fast_number(text, pos, decimals):
     """Read the plain decimal at `pos` that a quote ends, of up to seven digits a side.
 
@@ -445,7 +447,7 @@ def _fast_number(text, pos, decimals):
     return _join_words(text, pos, lanes, whole, decimals)
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def take_steps(text, pos, end, decimals):
     """Read the string content at `pos` as an unsigned decimal, exactly.
 

@@ -7,7 +7,7 @@ from numba import njit
 
 from common.errors import BugError
 from common.instruments import SYMBOL_LENGTH_MAX, Instrument
-from processes.feed.json_scan import load_byte, load_prefix
+from processes.feed.json_scan import KERNEL, load_byte, load_prefix
 
 ROW_INSTRUMENT, ROW_PRICE_DECIMALS, ROW_QTY_DECIMALS = 3, 4, 5
 _ATTEMPTS_MAX = 160
@@ -48,7 +48,7 @@ def symbol_table(instruments: list[Instrument]) -> np.ndarray:
     return table
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def hash_symbol(symbols, word_0, word_1, word_2):
     """Return the place of a symbol's three words in the table, 0-based; products fit 62 bits."""
     mixed = (word_0 & _LOW_31) * symbols[0, 0] ^ ((word_0 >> 31) & _LOW_31) * symbols[0, 1]
@@ -58,7 +58,7 @@ def hash_symbol(symbols, word_0, word_1, word_2):
     return (mixed ^ (mixed >> 20) ^ (mixed >> 40)) & symbols[0, 6]
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def find_symbol(symbols, text, first, end):
     """Return the row of the symbol text[first:end] in the table, or -1 if it is not there."""
     length = end - first
@@ -73,7 +73,7 @@ def find_symbol(symbols, text, first, end):
     return -1
 
 
-@njit(cache=True, _nrt=False)
+@njit(**KERNEL)
 def find_stream_symbol(symbols, text, first, end):
     """As `find_symbol` for the part of a stream name before its @, in either case; cold."""
     word_0, word_1, word_2 = 0, 0, 0
