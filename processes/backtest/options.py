@@ -16,6 +16,7 @@ class ReplayOptions:
         tick_size, lot_size: decimal text, "": from the file.
         price_decimals, qty_decimals: of the text output, None: from the file, or as many as the
             given size is written with.
+        strategy: a set-up's file: its strategy and risk limits are replayed too; None: the book.
     """
 
     capture: Path
@@ -29,3 +30,4 @@ class ReplayOptions:
     lot_size: str = ""
     price_decimals: int | None = None
     qty_decimals: int | None = None
+    strategy: Path | None = None

@@ -26,7 +26,7 @@ def run(capture: Path, **options: Any) -> int:
 
     Raises:
         UsageError: an option is wrong, a file cannot be read or written, the symbol is unknown.
-        ConfigError: the instruments file is wrong.
+        ConfigError: the instruments file or the set-up's file is wrong.
     """
     from processes.backtest.facts import find_instrument
     from processes.backtest.session import replay
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("capture", type=Path, metavar="CAPTURE")
     parser.add_argument("--venue", required=True)
     parser.add_argument("--symbol", required=True)
-    for name in ("bbo", "book", "summary", "instruments"):
+    for name in ("bbo", "book", "summary", "instruments", "strategy"):
         parser.add_argument(f"--{name}", type=Path, metavar="FILE")
     for name in ("tick-size", "lot-size"):
         parser.add_argument(f"--{name}", default="", metavar="TEXT")

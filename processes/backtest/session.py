@@ -8,12 +8,15 @@ damaged line is counted, and whether it mattered is told by the venue's own chai
 """
 
 import json
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from common.binance_depth import snapshot_end_slots, snapshot_slots
 from common.errors import BugError
 from common.instruments import Instrument
+from common.records import LEVELS_PER_SLOT
 from processes.backtest.capture import (
     DONE,
     EVENTS,
@@ -32,6 +35,7 @@ from processes.backtest.capture import (
     read_blocks,
     read_lines,
 )
+from processes.backtest.chain import Chain
 from processes.backtest.options import ReplayOptions
 from processes.backtest.results import BboWriter, book_text, sha256_of, write_text
 from processes.backtest.snapshot_line import Foreign, is_json_without_event, snapshot_of
@@ -40,7 +44,8 @@ from processes.book.counters import Counter
 from processes.book.rehearsal import private_stage
 from processes.feed.decoded import new_state, slots_max
 from processes.feed.symbols import symbol_table
-from shm.ring import read_only
+from shm.ring import read_only, release
+from shm.words import P_CURSOR
 
 LEVELS_MAX = 48_000  # of one depth message, both sides
 FRAME_BYTES_MAX = 1 << 24
@@ -53,8 +58,7 @@ BOOK = BookConfig(
     snapshot_slots_max=1 << 14,
     batch_slots_max=1 << 12,
 )
-BOOK_SLOTS = 1 << 18  # every diff that can be kept, with its GAP: nothing is ever conflated
-assert BOOK_SLOTS > 3 * (BOOK.diff_slots_max + BOOK.batch_slots_max)  # GAP, BOOK, LEVELS
+STRATEGY_LEVELS = 10
 _MARKER = SNAPSHOT_MARKER.tobytes()
 
 
@@ -64,15 +68,27 @@ class Session:
     Args:
         instrument: whose book is wanted; the only one registered.
         bbo: told every published state.
+        chain: strategy and risk, None: the book alone.
     """
 
-    def __init__(self, instrument: Instrument, bbo: BboWriter) -> None:
+    def __init__(self, instrument: Instrument, bbo: BboWriter, chain: Chain | None = None) -> None:
         self.instrument = instrument
         self.bbo = bbo
+        self.chain = chain
+        levels = STRATEGY_LEVELS if chain else BOOK.levels_published
         self.book, self.others = private_stage(
-            [instrument], BOOK, input_capacity=INPUT_SLOTS, book_capacity=BOOK_SLOTS
+            [instrument],
+            msgspec.structs.replace(BOOK, levels_published=levels),
+            input_capacity=INPUT_SLOTS,
+            book_capacity=book_slots(levels),
+            cells=chain.cells if chain else None,
         )
-        self.stages = [self.book]  # what follows the book is composed here
+        # With a strategy, time passes line by line.
+        self._lines_per_turn = 1 if chain else LINES_PER_TURN
+        self.stages: list[Any] = [self.book]
+        if chain:
+            self.stages += chain.connect(self.others.books, 0)
+        self._seen = 0
         self.decode_errors = 0
         self._reading = new_reading()
         self._symbols = symbol_table([instrument])
@@ -95,7 +111,7 @@ class Session:
         before = pos
         pos, status = read_lines(
             text, pos, end, self._symbols, self._decoder, self._scratch, self.others.market.end,
-            self._reading, LINES_PER_TURN, SNAPSHOT_MARKER,
+            self._reading, self._lines_per_turn, SNAPSHOT_MARKER,
         )  # fmt: skip
         work = self._work()
         if status == LOOK:
@@ -111,9 +127,19 @@ class Session:
         done = 0
         while work := sum(stage.do_work(now_ns) for stage in self.stages):
             done += work
-            self.bbo.take(self.others.books.read(BOOK_SLOTS))
+            self._take_books()
         self.others.requests.read(self.others.requests.capacity)  # the capture answers, or not
         return done
+
+    def _take_books(self) -> None:
+        """Show the BBO writer what the book has published, before or after a strategy saw it."""
+        ring = self.book.books
+        published = int(ring.end.own[P_CURSOR])
+        slots = np.arange(self._seen, published) & (ring.capacity - 1)
+        self.bbo.take(ring.end.slots[slots])
+        self._seen = published
+        if self.chain is None:
+            release(self.others.books.end, published)
 
     def _look(self, text: np.ndarray) -> None:
         """Take a line that is no stream frame of the usual kinds."""
@@ -179,17 +205,37 @@ class Session:
             "crossed": int(counts[Counter.BOOKS_CROSSED]),
             "foreign_frames": int(self._reading[FOREIGN]),
             "other_frames": int(self._reading[OTHER]),
+            **(self.chain.counts() if self.chain else {}),
         }
+
+    def close(self) -> None:
+        """Close all stages."""
+        for stage in self.stages:
+            stage.close()
+
+
+def book_slots(levels: int) -> int:
+    """Return the capacity of a book ring in which nothing is ever conflated.
+
+    A turn may publish a GAP, a BOOK and its levels for every diff that it takes or had kept.
+    """
+    message = 2 + -(-2 * levels // LEVELS_PER_SLOT)
+    needed = message * (BOOK.diff_slots_max + BOOK.batch_slots_max + 1)
+    return 1 << (needed - 1).bit_length()
 
 
 def replay(options: ReplayOptions, instrument: Instrument) -> tuple[dict, dict]:
     """Replay a capture and write the files that were asked for; return (summary, aside)."""
+    chain = Chain(options.strategy, instrument) if options.strategy else None
     bbo = BboWriter(instrument, options.bbo)
     try:
-        session = Session(instrument, bbo)
+        session = Session(instrument, bbo, chain)
         session.run(options)
+        session.close()
     finally:
         bbo.close()
+        if chain:
+            chain.close()
     summary = session.summary()
     if options.book is not None:
         write_text(options.book, session.book_text())

@@ -12,7 +12,7 @@ from processes.book.counters import HISTOGRAMS, LABELS
 from processes.book.stage import BookStage
 from shm.counters import anonymous_counters
 from shm.ring import Consumer, Producer, anonymous_ring
-from shm.table import TableReader, anonymous_table
+from shm.table import TableReader, TableWriter, anonymous_table
 
 
 class Others(NamedTuple):
@@ -21,7 +21,7 @@ class Others(NamedTuple):
     Attributes:
         market, snapshots: producers into book.
         books, requests: consumers of what book writes.
-        cells: reader of its BBO table.
+        cells: reader of its BBO table, if that is its own.
     """
 
     market: Producer
@@ -37,13 +37,19 @@ def private_stage(
     *,
     input_capacity: int = 4_096,
     book_capacity: int = 16_384,
+    cells: TableWriter | None = None,
 ) -> tuple[BookStage, Others]:
-    """Return a stage and the far side of everything that it touches, in private memory."""
+    """Return a stage and the far side of everything that it touches, in private memory.
+
+    Args:
+        input_capacity, book_capacity: slots of the rings.
+        cells: a table that somebody else reads; default: its own.
+    """
     market_out, market = anonymous_ring("MARKET", input_capacity)
     snapshots_out, snapshots = anonymous_ring("MARKET", input_capacity)
     books, books_in = anonymous_ring("MARKET", book_capacity)
     requests, requests_in = anonymous_ring("REST_REQUEST", 256)
-    cells, cells_in = anonymous_table("BBO_CELL", len(instruments))
+    own_cells, cells_in = anonymous_table("BBO_CELL", len(instruments))
     stage = BookStage(
         instruments,
         config,
@@ -51,7 +57,7 @@ def private_stage(
         snapshots=snapshots,
         books=books,
         requests=requests,
-        cells=cells,
+        cells=cells or own_cells,
         counters=anonymous_counters(LABELS, HISTOGRAMS),
     )
     return stage, Others(market_out, snapshots_out, books_in, requests_in, cells_in)

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError, UsageError
+from common.instruments import Instrument
 from processes.backtest import replay
+from processes.backtest.facts import find_instrument
+from processes.backtest.options import ReplayOptions
 
 from tests.processes.backtest.made_captures import Line, make_capture
 from tests.processes.backtest.naive_replay import Grid, NaiveReplay
@@ -35,6 +38,20 @@ def run(path: Path, grid: Grid, tmp_path: Path) -> tuple[dict, str, str]:
     summary = json.loads(outputs["summary"].read_text())
     assert list(summary) == KEYS
     return summary, outputs["bbo"].read_text(), outputs["book"].read_text()
+
+
+def options_of(path: Path, grid: Grid) -> tuple[ReplayOptions, Instrument]:
+    """Return what `run` asks for as objects."""
+    options = ReplayOptions(
+        capture=path,
+        venue="binance-usdm",
+        symbol=grid.symbol,
+        tick_size=grid.tick_size,
+        lot_size=grid.lot_size,
+        price_decimals=grid.price_decimals,
+        qty_decimals=grid.qty_decimals,
+    )
+    return options, find_instrument(options)
 
 
 def naive(grid: Grid, lines: list[Line]) -> NaiveReplay:
