@@ -118,6 +118,11 @@ def verdict(summary: dict[str, Any]) -> list[str]:
         wrong.append(
             f"fills: {summary['fills_mismatched']} differ from the venue's trades, expected 0"
         )
+    elif summary["fills_matched"] != summary["fills"]:
+        wrong.append(
+            f"fills: {summary['fills_matched']} of {summary['fills']} are matched with the"
+            " venue's trades, expected all"
+        )
     return wrong
 
 

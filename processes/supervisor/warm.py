@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numba.core.caching import IndexDataCacheFile
 
 from common import fixed_point
 from common.errors import BugError
@@ -31,7 +32,8 @@ from shm.ring import anonymous_ring
 from shm.table import anonymous_table
 
 PACKAGES = ("common", "shm", "processes")
-LOCK_FILE = ".lock"
+LOCK_FILE, SAVE_LOCK_FILE = ".lock", ".save-lock"
+COMPILERS_MAX = 6
 ORACLE_TEXTS = ("0", "1", "0.1", "64210.10", "00012.500", "999999999999.99", "1.", "", "x", "0.001")
 ORACLE_PAIRS = ((3, 5), (-7, 11), (1 << 40, 1 << 40), (-(1 << 62), 2), (0, 1 << 62))
 Progress = Callable[[str, int, int], None]
@@ -77,34 +79,60 @@ def stamp_path(config: Any, instruments: list[Instrument]) -> Path | None:
 
 
 def compile_apart(steps: list[tuple[str, Step]], stamp: Path | None, progress: Progress) -> None:
-    """Fill the cache in a process that ends: compiling leaves a gigabyte of rubbish behind.
+    """Fill the cache in processes that end: compiling leaves a gigabyte of rubbish behind.
+
+    One process per core takes step after step from a pipe.
 
     Raises:
         BugError: a kernel cannot be compiled; its traceback was printed.
     """
     if stamp is None or stamp.exists():
         return
-    pid = os.fork()
-    if pid == 0:
-        leave(partial(run_steps, steps, progress))
-    _pid, status = os.waitpid(pid, 0)
-    if status:
-        raise BugError(f"kernels: exit code {os.waitstatus_to_exitcode(status)}, expected 0")
+    read_fd, write_fd = os.pipe()
+    os.write(write_fd, bytes(range(len(steps))))
+    os.close(write_fd)
+    count = min(len(os.sched_getaffinity(0)), COMPILERS_MAX)
+    pids = []
+    for _ in range(count):
+        pid = os.fork()
+        if pid == 0:
+            leave(partial(run_steps, steps, read_fd, progress))
+        pids.append(pid)
+    os.close(read_fd)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    if any(codes):
+        raise BugError(f"kernels: compilers ended with {codes}, expected 0")
     stamp.touch(mode=0o600)
-
-
-def run_steps(steps: list[tuple[str, Step]], progress: Progress) -> None:
-    """Call every step, telling which."""
-    for done, (name, call) in enumerate(steps):
-        progress(name, done, len(steps))
-        call()
     progress("done", len(steps), len(steps))
 
 
-def cache_lock() -> Any:
+def run_steps(steps: list[tuple[str, Step]], read_fd: int, progress: Progress) -> None:
+    """Take steps until there are none left."""
+    lock_saves()
+    while number := os.read(read_fd, 1):
+        name, call = steps[number[0]]
+        progress(name, number[0], len(steps))
+        call()
+
+
+def lock_saves() -> None:
+    """Let one process at a time change a cache index; numba reads, changes and writes it."""
+    save = IndexDataCacheFile.save
+    if getattr(save, "is_locked", False):
+        return
+
+    def save_locked(self: Any, key: Any, data: Any) -> None:
+        with cache_lock(SAVE_LOCK_FILE):
+            save(self, key, data)
+
+    save_locked.is_locked = True  # type: ignore[attr-defined]
+    IndexDataCacheFile.save = save_locked
+
+
+def cache_lock(name: str = LOCK_FILE) -> Any:
     """Hold the cache directory while kernels are compiled into it; numba itself does not lock."""
     directory = os.environ.get("NUMBA_CACHE_DIR")
-    path = Path(directory) / LOCK_FILE if directory else Path(os.devnull)
+    path = Path(directory) / name if directory else Path(os.devnull)
     file = path.open("a")
     if directory:
         fcntl.flock(file, fcntl.LOCK_EX)
