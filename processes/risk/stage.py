@@ -53,6 +53,7 @@ from processes.risk.oms import (
     audit,
     new_oms,
 )
+from processes.risk.orders import HELD
 from processes.risk.reconcile import OVERLAP_NS, Reconciler
 from processes.risk.recovery import LastFrames, compare_rings, conclude_unsent, skip_taken
 from processes.risk.sessions import Sessions
@@ -158,9 +159,14 @@ class RiskStage:
         for frame in self.journal.frames():
             if last.add(frame):
                 self.sessions.lose()
+                self._forget_places()
             self._replay(frame)
         self.reconciler.is_silent = False
         return last
+
+    def _forget_places(self) -> None:
+        """Note that nothing waits in the order ring any more: the ring is another one."""
+        self.oms.orders["order_sequence"][:-1] = HELD
 
     def _replay(self, frame: Frame) -> None:
         now_ns = int(frame.header["ts_ns"])
@@ -206,6 +212,8 @@ class RiskStage:
         found = compare_rings(last, parts.ring_epoch, parts.orders)
         if found.has_rings:
             skip_taken(last, (parts.intents, parts.gateway, parts.rest))
+        else:
+            self._forget_places()
         self.sessions.restart(found.has_rings)
         conclude_unsent(self.oms, self.batch, found.unpublished, Reject.NOT_RECONCILED)
         self.session_wall_ns = last.wall_ns or wall_ns
