@@ -19,6 +19,7 @@ before release     inputs up to the frame's ends still in rings   skips them
 import mmap
 import os
 import stat
+import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -65,6 +66,9 @@ FRAME = record(
     (140, "reserved", "20u1", "zero"),
 )  # fmt: skip
 _HEADER_BYTES = FRAME.itemsize
+_PACKING = struct.Struct("<10q6i3q3i20x")  # the fields of FRAME, in order
+_CRC_OFFSET = 136
+assert _PACKING.size == _HEADER_BYTES
 _LAYOUT = fingerprint("ORDER_REQUEST", "REPORT", "ORDER", "POSITION", "JOURNAL_FRAME")
 
 
@@ -90,6 +94,24 @@ class Frame(NamedTuple):
     reports: np.ndarray
     requests: np.ndarray
     places: np.ndarray
+
+
+class Head(NamedTuple):
+    """What the writer of a frame says in its header; the fields are explained in FRAME."""
+
+    ts_ns: int
+    ring_epoch: int
+    intent_end: int
+    gateway_end: int
+    rest_end: int
+    order_first: int
+    kind: int = KIND_TURN
+    ts_wall_ns: int = 0
+    gateway_count: int = 0
+    rest_count: int = 0
+    own_count: int = 0
+    request_count: int = 0
+    publish_count: int = 0
 
 
 class Facts(NamedTuple):
@@ -126,6 +148,10 @@ def checksum(header: np.void, parts: Sequence[memoryview]) -> int:
     crc = zlib.crc32(blank.tobytes())
     for part in parts:
         crc = zlib.crc32(part, crc)
+    return _signed(crc)
+
+
+def _signed(crc: int) -> int:
     return crc - (1 << 32) if crc >> 31 else crc
 
 
@@ -206,12 +232,6 @@ class Journal:
             raise
         self.frame_count = len(self._frames)
         self._crc = int(self._frames[-1][1]["crc32"]) if self._frames else 0
-        self._header = np.zeros(1, FRAME)
-        self._header["magic"] = MAGIC
-        self._header["session"] = facts.session
-        self._header["layout"] = _LAYOUT
-        self._header["instruments"] = facts.instruments
-        self._header["version"] = VERSION
 
     def _check_owner(self) -> None:
         status = os.fstat(self.fd)
@@ -256,21 +276,12 @@ class Journal:
             )
         self._data, self._frames = memoryview(b""), []
 
-    def new_header(self) -> np.ndarray:
-        """Return the header to be filled for the next frame: FRAME[1]."""
-        header = self._header
-        for name in ("ts_wall_ns", "gateway_count", "rest_count", "own_count", "request_count"):
-            header[name] = 0
-        header["publish_count"] = 0
-        header["kind"] = KIND_TURN
-        return header
-
-    def append(self, header: np.ndarray, parts: Sequence[np.ndarray]) -> int:
+    def append(self, head: Head, parts: Sequence[bytes | memoryview]) -> int:
         """Write one frame; when it returns, kill -9 cannot take it back ("always": nor power loss).
 
         Args:
-            header: FRAME[1], changed: size, number, checksums.
-            parts: contiguous arrays behind it, as the header's counts say.
+            head: of the frame.
+            parts: bytes behind the header, as its counts say.
 
         Returns:
             Bytes written.
@@ -280,21 +291,19 @@ class Journal:
         """
         if self.is_broken:
             raise JournalError(f"{self.path}: an earlier write failed, expected none")
-        views = [memoryview(part).cast("B") for part in parts if len(part)]
-        total = _HEADER_BYTES + sum(len(view) for view in views)
-        header["frame_bytes"] = total
-        header["frame_sequence"] = self.frame_count
-        header["previous_crc32"] = self._crc
-        header["crc32"] = 0
+        total = _HEADER_BYTES
+        for part in parts:
+            total += len(part)
+        header = bytearray(self._pack(head, total))
         crc = zlib.crc32(header)
-        for view in views:
-            crc = zlib.crc32(view, crc)
-        signed = crc - (1 << 32) if crc >> 31 else crc
-        header["crc32"] = signed
+        for part in parts:
+            crc = zlib.crc32(part, crc)
+        signed = _signed(crc)
+        header[_CRC_OFFSET : _CRC_OFFSET + 4] = signed.to_bytes(4, "little", signed=True)
         try:
             if self.size + total > FILE_BYTES_MAX:
                 raise OSError(0, f"{self.size} bytes, expected at most {FILE_BYTES_MAX}")
-            written = os.writev(self.fd, [memoryview(header).cast("B"), *views])
+            written = os.writev(self.fd, [header, *parts])
             if written != total:
                 raise OSError(0, f"{written} of {total} bytes written")
             if self.sync == "always":
@@ -306,6 +315,33 @@ class Journal:
         self.frame_count += 1
         self.size += total
         return total
+
+    def _pack(self, head: Head, total: int) -> bytes:
+        """Return the header's bytes, its own checksum 0."""
+        return _PACKING.pack(
+            MAGIC,
+            self.frame_count,
+            total,
+            head.ts_ns,
+            head.ts_wall_ns,
+            head.ring_epoch,
+            head.intent_end,
+            head.gateway_end,
+            head.rest_end,
+            head.order_first,
+            head.gateway_count,
+            head.rest_count,
+            head.own_count,
+            head.request_count,
+            head.publish_count,
+            head.kind,
+            self.facts.session,
+            _LAYOUT,
+            self.facts.instruments,
+            VERSION,
+            self._crc,
+            0,
+        )
 
     def _break(self) -> None:
         """Stop writing for good, and take back what a failed write may have left."""

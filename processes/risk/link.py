@@ -20,6 +20,7 @@ from processes.risk.oms import (
     IS_READY,
     IS_RECONCILED,
     IS_SPILLING,
+    IS_STOPPING,
     OUT_COUNT,
     Oms,
     new_report,
@@ -104,7 +105,8 @@ class StrategyLink:
         if self.attachment == Attachment.RESETTING:
             self._follow_reset()
         is_cleared = self.attachment == Attachment.CLEARED and not len(self.spill)
-        if is_cleared and words[IS_RECONCILED] and not words[OUT_COUNT]:
+        is_open = words[IS_RECONCILED] and not words[IS_STOPPING]
+        if is_cleared and is_open and not words[OUT_COUNT]:
             tell_all(self.oms, now_ns)
             self.oms.strategies[STRATEGY_ID, IS_READY] = 1
             self.attachment = Attachment.READY

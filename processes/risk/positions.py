@@ -42,6 +42,7 @@ class Matched(IntEnum):
     DIFFERENT = 2
     MISSED = 3
     PAST = 4
+    FORGOTTEN = 5
 
 
 @njit(cache=True, _nrt=False)
@@ -192,7 +193,8 @@ def match_trade(oms, report, round_id):
 
     Returns:
         Matched.SAME, DIFFERENT (booked with another side, quantity, price or fee), MISSED (never
-        booked), PAST (made before the session began: part of the base).
+        booked), PAST (made before the session began: part of the base), FORGOTTEN (older than the
+        memory of fills: only the position can tell whether it was booked).
     """
     i = np.int64(report["instrument_id"])
     marks = oms.marks
@@ -201,6 +203,8 @@ def match_trade(oms, report, round_id):
         if report["exec_id"] <= marks[i, PAST_EXEC_ID]:
             return Matched.PAST
         marks[i, ROUND_TRADES] += 1
+        if report["exec_id"] <= marks[i, EVICTED_EXEC_ID]:
+            return Matched.FORGOTTEN
         return Matched.MISSED
     fill = oms.fills[place]
     marks[i, ROUND_TRADES] += 1

@@ -21,7 +21,7 @@ from common.enums import (
     RestKind,
 )
 from common.errors import BugError
-from common.records import REST_REQUEST
+from common.records import ORDER_REQUEST, REPORT, REST_REQUEST
 from processes.risk import cycle
 from processes.risk.batch import (
     ATTACH_STRATEGY,
@@ -34,10 +34,11 @@ from processes.risk.batch import (
 from processes.risk.config import RiskConfig
 from processes.risk.counters import Counter
 from processes.risk.cycle import Ends, pack_turn
-from processes.risk.journal import KIND_START, Frame, Journal, JournalError
+from processes.risk.journal import KIND_START, Frame, Head, Journal, JournalError
 from processes.risk.link import StrategyLink
 from processes.risk.oms import (
     ACTIVE_COUNT,
+    BUCKET_TS,
     DIRTY,
     DIRTY_COUNT,
     IS_DIRTY,
@@ -140,6 +141,11 @@ class RiskStage:
         self.own = read_only(self.batch.own)
         self.reconciler = Reconciler(config, len(instruments))
         self.progress = np.zeros(cycle.PROGRESS_WORDS, np.int64)
+        self.gateway_bytes = _bytes_of(parts.gateway.end.slots)
+        self.rest_bytes = _bytes_of(parts.rest.end.slots)
+        self.own_bytes = _bytes_of(self.batch.own)
+        self.request_bytes = _bytes_of(self.batch.requests)
+        self.place_bytes = _bytes_of(self.batch.places)
         self.timing = timing_words(config)
         self.query_count_max = config.query_count_max
         self.sessions = Sessions(parts.peer_word)
@@ -219,6 +225,8 @@ class RiskStage:
         self.session_wall_ns = last.wall_ns or wall_ns
         self.wall_minus_mono_ns = wall_ns - now_ns
         self.reconciler.restart(now_ns)
+        buckets = self.oms.strategies[:, BUCKET_TS]
+        buckets[:] = np.minimum(buckets, now_ns)  # an instant of another boot is not the future
         self.words[IS_RECONCILED] = 0
         self.words[WANTS_CANCELS] = 1
         self._mark_all_dirty()
@@ -233,15 +241,19 @@ class RiskStage:
         )
         if found.is_behind:
             log.event("journal_behind", order_ring=int(parts.orders.end.local[L_PUBLISHED]))
-        header = self.journal.new_header()
-        header["kind"] = KIND_START
-        header["ts_wall_ns"] = wall_ns
         cycle.begin(self.bundle)
-        self.progress[cycle.GATEWAY_END] = self.progress[cycle.GATEWAY_FIRST]
-        self.progress[cycle.REST_END] = self.progress[cycle.REST_FIRST]
-        self.progress[cycle.INTENT_END] = self.progress[cycle.INTENT_FIRST]
-        self._fill_header(header, now_ns)
-        self.journal.append(header, ())
+        progress = self.progress.tolist()
+        head = Head(
+            ts_ns=now_ns,
+            ring_epoch=parts.ring_epoch,
+            intent_end=progress[cycle.INTENT_FIRST],
+            gateway_end=progress[cycle.GATEWAY_FIRST],
+            rest_end=progress[cycle.REST_FIRST],
+            order_first=int(self.ends.orders.local[L_PUBLISHED]),
+            kind=KIND_START,
+            ts_wall_ns=wall_ns,
+        )
+        self.journal.append(head, ())
         self.link.reset(now_ns)
 
     def _mark_all_dirty(self) -> None:
@@ -280,8 +292,6 @@ class RiskStage:
         self._take_own(now_ns)
         self._guard(now_ns)
         cycle.take_intents_of(self.bundle, now_ns)
-        progress = self.progress
-        taken += int(progress[cycle.INTENT_END] - progress[cycle.INTENT_FIRST])
         if self.counts[ATTACH_STRATEGY] >= 0:
             self.counts[ATTACH_STRATEGY] = -1
             self.link.on_attach(now_ns)
@@ -289,8 +299,7 @@ class RiskStage:
         if self.words[WANTS_CANCELS]:
             sweep_cancels(self.oms, self.batch, self.ends.orders, self.timing, now_ns)
         self.link.follow(now_ns)
-        taken += int(self.counts[REQUEST_COUNT]) + int(self.words[OUT_COUNT])
-        self._write_journal(now_ns)
+        taken += self._write_journal(now_ns)
         self._publish()
         return taken
 
@@ -365,63 +374,54 @@ class RiskStage:
         if wants_cancel and words[ACTIVE_COUNT] and has_uncanceled(self.oms):
             cancel_everything(self.oms, self.batch, self.ends.orders, now_ns)
 
-    def _write_journal(self, now_ns: int) -> None:
-        """Make the turn durable, if it took a report or accepted anything."""
-        counts, progress = self.counts, self.progress
-        own_count, request_count = int(counts[OWN_COUNT]), int(counts[REQUEST_COUNT])
-        gateway = self._slices(self.parts.gateway, cycle.GATEWAY_FIRST, cycle.GATEWAY_END)
-        rest = self._slices(self.parts.rest, cycle.REST_FIRST, cycle.REST_END)
-        if not (gateway or rest or own_count or request_count):
-            return
-        counts[OWN_COUNT] = 0
+    def _write_journal(self, now_ns: int) -> int:
+        """Make the turn durable, if it took a report or accepted anything.
+
+        Returns:
+            How much was done besides reports: intents, requests, reports to the strategy.
+        """
+        progress, counts = self.progress.tolist(), self.counts.tolist()
+        own_count, request_count = counts[OWN_COUNT], counts[REQUEST_COUNT]
+        gateway_first, gateway_end = progress[cycle.GATEWAY_FIRST], progress[cycle.GATEWAY_END]
+        rest_first, rest_end = progress[cycle.REST_FIRST], progress[cycle.REST_END]
+        intent_end = progress[cycle.INTENT_END]
+        done = intent_end - progress[cycle.INTENT_FIRST] + request_count
+        done += int(self.words[OUT_COUNT])
+        if gateway_end == gateway_first and rest_end == rest_first:
+            if not own_count and not request_count:
+                return done
+        self.counts[OWN_COUNT] = 0
         if self.journal.is_broken:
             self._take_back(now_ns)
-            return
-        header = self.journal.new_header()
-        self._fill_header(header, now_ns)
-        header["gateway_count"] = progress[cycle.GATEWAY_END] - progress[cycle.GATEWAY_FIRST]
-        header["rest_count"] = progress[cycle.REST_END] - progress[cycle.REST_FIRST]
-        header["own_count"] = own_count
-        header["request_count"] = request_count
-        header["publish_count"] = counts[PUBLISH_COUNT]
-        batch = self.batch
-        parts = (
-            *gateway,
-            *rest,
-            batch.own[:own_count],
-            batch.requests[:request_count],
-            batch.places[:request_count],
+            return done
+        head = Head(
+            ts_ns=now_ns,
+            ring_epoch=self.parts.ring_epoch,
+            intent_end=intent_end,
+            gateway_end=gateway_end,
+            rest_end=rest_end,
+            order_first=int(self.ends.orders.local[L_PUBLISHED]),
+            gateway_count=gateway_end - gateway_first,
+            rest_count=rest_end - rest_first,
+            own_count=own_count,
+            request_count=request_count,
+            publish_count=counts[PUBLISH_COUNT],
         )
+        parts = _slots(self.gateway_bytes, gateway_first, gateway_end)
+        parts += _slots(self.rest_bytes, rest_first, rest_end)
+        if own_count:
+            parts.append(self.own_bytes[: own_count * REPORT.itemsize])
+        if request_count:
+            parts.append(self.request_bytes[: request_count * ORDER_REQUEST.itemsize])
+            parts.append(self.place_bytes[: request_count * 8])
         try:
-            written = self.journal.append(header, parts)
+            written = self.journal.append(head, parts)
         except JournalError as error:
             self._on_journal_broken(error, now_ns)
-            return
+            return done
         self.oms.counters[Counter.JOURNAL_BYTES] += written
         self.oms.counters[Counter.JOURNAL_FRAMES] += 1
-
-    def _fill_header(self, header: np.ndarray, now_ns: int) -> None:
-        """Write clock and cursors: where the rings will stand when the turn is over."""
-        progress = self.progress
-        header["ts_ns"] = now_ns
-        header["ring_epoch"] = self.parts.ring_epoch
-        header["intent_end"] = progress[cycle.INTENT_END]
-        header["gateway_end"] = progress[cycle.GATEWAY_END]
-        header["rest_end"] = progress[cycle.REST_END]
-        header["order_first"] = self.ends.orders.local[L_PUBLISHED]
-
-    def _slices(self, consumer: Consumer, first: int, end: int) -> list[np.ndarray]:
-        """Return the taken slots of a ring as one or two contiguous arrays."""
-        start, stop = int(self.progress[first]), int(self.progress[end])
-        if stop == start:
-            return []
-        slots, capacity = consumer.end.slots, consumer.capacity
-        slot = start & (capacity - 1)
-        head = min(stop - start, capacity - slot)
-        pieces = [slots[slot : slot + head]]
-        if stop - start > head:
-            pieces.append(slots[: stop - start - head])
-        return pieces
+        return done
 
     def _publish(self) -> None:
         """Show the turn: orders first, then reports, then the inputs are given back."""
@@ -483,6 +483,7 @@ class RiskStage:
             if order["query_count"] == self.query_count_max:
                 self.oms.counters[Counter.ORDERS_STUCK] += 1
                 log.event("order_stuck", client_order_id=int(order["client_order_id"]))
+                self.words[WANTS_RECONCILE] = 1  # a good round lets it be asked for again
 
     def _ask_for_round(self, now_ns: int) -> None:
         request = _rest_request(RestKind.RECONCILE, -1, now_ns)
@@ -536,7 +537,10 @@ class RiskStage:
     def on_phase(self, phase: Phase, now_ns: int) -> None:
         """Follow the supervisor: STOP_ORDERS refuses new orders and cancels all."""
         self.phase = phase
-        self.words[IS_STOPPING] = phase >= Phase.STOP_ORDERS
+        is_stopping = phase >= Phase.STOP_ORDERS
+        if is_stopping and not self.words[IS_STOPPING]:
+            self.link.reset(now_ns)  # the strategy stops asking
+        self.words[IS_STOPPING] = is_stopping
         self.tick_ns = now_ns
 
     def _is_drained_of_orders(self) -> bool:
@@ -557,6 +561,24 @@ class RiskStage:
         for part in self.parts:
             if isinstance(part, Consumer | Producer | TableReader | TableWriter | Counters):
                 part.close()
+
+
+def _bytes_of(array: np.ndarray) -> memoryview:
+    """Return an array's bytes, for slicing without copies."""
+    return memoryview(array.view(np.uint8))
+
+
+def _slots(ring: memoryview, first: int, end: int) -> list[memoryview]:
+    """Return the reports [first, end) of a ring as no, one or two pieces."""
+    if end == first:
+        return []
+    size, count = REPORT.itemsize, len(ring) // REPORT.itemsize
+    start = first & (count - 1)
+    head = min(end - first, count - start)
+    pieces = [ring[start * size : (start + head) * size]]
+    if end - first > head:
+        pieces.append(ring[: (end - first - head) * size])
+    return pieces
 
 
 def _power_of_two(count: int) -> int:

@@ -14,6 +14,7 @@ from processes.risk.journal import (
     KIND_START,
     CorruptJournal,
     Facts,
+    Head,
     Journal,
     JournalError,
     read_frames,
@@ -28,15 +29,19 @@ def open_journal(folder, facts: Facts = FACTS, sync: str = "none") -> Journal:
 
 def write(journal: Journal, k: int, reports: int = 2, requests: int = 1) -> int:
     """Append one frame whose fields all come from `k`."""
-    header = journal.new_header()
-    header["ts_ns"] = 1_000 + k
-    header["intent_end"] = k
-    header["gateway_count"], header["request_count"] = reports, requests
     told, asked = np.zeros(reports, REPORT), np.zeros(requests, ORDER_REQUEST)
     told["exec_id"] = 10 * k + np.arange(reports)
     asked["client_order_id"] = 20 * k + np.arange(requests)
     places = np.arange(requests, dtype=np.int64) + 30 * k
-    return journal.append(header, (told, asked, places))
+    head = head_of(k)._replace(gateway_count=reports, request_count=requests)
+    return journal.append(head, (told.tobytes(), asked.tobytes(), places.tobytes()))
+
+
+def head_of(k: int) -> Head:
+    """Return a header whose every field is another number."""
+    return Head(
+        ts_ns=1_000 + k, ring_epoch=2, intent_end=3, gateway_end=4, rest_end=5, order_first=6
+    )
 
 
 def read(folder) -> list[tuple]:
@@ -265,9 +270,7 @@ def test_one_turn_is_one_write(tmp_path, monkeypatch):
 
 def test_start_frames_carry_both_clocks(tmp_path):
     journal = open_journal(tmp_path)
-    header = journal.new_header()
-    header["kind"], header["ts_wall_ns"] = KIND_START, 77
-    journal.append(header, ())
+    journal.append(head_of(0)._replace(kind=KIND_START, ts_wall_ns=77), ())
     write(journal, 1)
     journal.close()
     kinds = [
@@ -275,3 +278,16 @@ def test_start_frames_carry_both_clocks(tmp_path):
         for f in open_journal(tmp_path).frames()
     ]
     assert kinds == [(KIND_START, 77), (2, 0)]
+
+
+def test_the_header_is_the_layout_table(tmp_path):
+    """The packing and the table of FRAME say the same."""
+    journal = open_journal(tmp_path)
+    counts = {"own_count": 0, "rest_count": 1, "publish_count": 9}
+    journal.append(head_of(0)._replace(**counts), (bytes(REPORT.itemsize),))
+    journal.close()
+    (frame,) = open_journal(tmp_path).frames()
+    expected = head_of(0)._replace(**counts)._asdict()
+    expected |= {"frame_sequence": 0, "frame_bytes": 160 + 256, "session": 3, "instruments": 99}
+    for name, value in expected.items():
+        assert frame.header[name] == value, name
