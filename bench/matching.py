@@ -2,12 +2,13 @@
 
     python -m bench.matching [--smoke] [--rounds 7] [--cores 0,1] [--json]
 
-The file holds 45 % cancels; limit orders go near a touch that moves, some of them far behind it,
-some through it. Both engines read the same bytes, run them twice and time the second run, and must
-end in the same checksum over all fills: maker, taker, price, quantity. Ours also writes every event
-that the exchange's streams need; the rival keeps its book and nothing else. Cancels name orders by
-their number in the file: the rival looks that up in a hash, ours in the table of venue order ids
-that a client of it would keep.
+The file holds 45 % cancels; limit orders go near a touch that moves, as far behind it as real ones,
+and some through it. Both engines read the same bytes, run them twice on a fresh book and count the
+CPU time of the second run; they must end in the same checksum over all fills: maker, taker, price,
+quantity. Ours also writes every event that the exchange's streams need; the rival keeps its book,
+nothing else. Cancels name orders by their number in the file: the rival looks that up in a hash,
+ours in the table of venue order ids that a client of it would keep. "No look-ahead" is our engine
+without the fetching ahead that is possible for who has a batch of requests.
 """
 
 import atexit

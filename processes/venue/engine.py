@@ -209,7 +209,10 @@ def new_engine(
     levels = bits + instruments_max * bits_words
     far = levels + instruments_max * window * LEVEL_WORDS
     far_words = far_levels_max * FAR_WORDS
-    engine = _aligned(far + instruments_max * far_words, np.dtype(np.int64))
+    words = far + instruments_max * far_words
+    if words > INDEX_MASK:
+        raise ValueError(f"new_engine: sizes need {words} words, expected at most {INDEX_MASK}")
+    engine = _aligned(words, np.dtype(np.int64))
     engine[FREE_SLOT] = 1
     engine[ORDERS_LIMIT] = orders_max
     engine[INSTRUMENTS_LIMIT] = instruments_max

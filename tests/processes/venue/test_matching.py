@@ -418,6 +418,8 @@ def test_sizes_out_of_range_are_refused():
     for sizes in ({"window": 100}, {"window": 32}, {"orders_max": 1 << 20}, {"far_levels_max": 0}):
         with pytest.raises(ValueError, match="new_engine: "):
             Market(**sizes)
+    with pytest.raises(ValueError, match="new_engine: sizes need"):
+        state.new_engine(4_096, 1 << 20)
 
 
 @pytest.mark.parametrize("far", [1, 2, 35, 99, 165, 10**6, 10**18, state.PRICE_STEPS_MAX])
