@@ -36,6 +36,11 @@ def run(capture: Path, **options: Any) -> int:
     width = max(map(len, (*summary, *aside)))
     for name, value in (*summary.items(), *aside.items()):
         print(f"{name:<{width}}  {value}")
+    if aside["off_grid_lines"]:
+        sys.stderr.write(
+            f"replay: {aside['off_grid_lines']} lines are finer than the grid of {wanted.symbol};"
+            " if its tick or lot was smaller then, give --tick-size and --lot-size\n"
+        )
     return 0
 
 

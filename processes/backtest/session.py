@@ -42,7 +42,7 @@ from processes.backtest.snapshot_line import Foreign, is_json_without_event, sna
 from processes.book.config import BookConfig
 from processes.book.counters import Counter
 from processes.book.rehearsal import private_stage
-from processes.feed.decoded import new_state, slots_max
+from processes.feed.decoded import Decoded, new_state, slots_max
 from processes.feed.symbols import symbol_table
 from shm.ring import read_only, release
 from shm.words import P_CURSOR
@@ -90,6 +90,7 @@ class Session:
             self.stages += chain.connect(self.others.books, 0)
         self._seen = 0
         self.decode_errors = 0
+        self.off_grid = 0  # of those, lines whose numbers are finer than the grid
         self._reading = new_reading()
         self._symbols = symbol_table([instrument])
         self._decoder = new_state(FRAME_BYTES_MAX, LEVELS_MAX)
@@ -153,6 +154,7 @@ class Session:
             reading[OTHER] += 1
         else:
             self.decode_errors += 1
+            self.off_grid += int(reading[LINE_STATUS] == Decoded.OFF_GRID)
 
     def _look_at_snapshot(self, line: bytes, ts_recv_ns: int) -> None:
         self._reading[NOW_NS] = now_ns = max(int(self._reading[NOW_NS]), ts_recv_ns)
@@ -205,6 +207,7 @@ class Session:
             "crossed": int(counts[Counter.BOOKS_CROSSED]),
             "foreign_frames": int(self._reading[FOREIGN]),
             "other_frames": int(self._reading[OTHER]),
+            "off_grid_lines": self.off_grid,
             **(self.chain.counts() if self.chain else {}),
         }
 
