@@ -74,7 +74,7 @@ class Sessions:
         for name, before in self._words.items():
             word = self.peer_word(name)
             self._words[name] = word
-            if before <= 0 or word == before:  # it may be starting again, or even up
+            if before <= 0 or word != -before:
                 continue
             log.event("peer_lost", process=name)
             if name == GATEWAY:
