@@ -308,6 +308,29 @@ def test_missing_fills_of_a_finished_order_bring_a_round(rig):
     assert rig.stage.is_ready()
 
 
+def test_trades_older_than_the_memory_of_fills_prove_nothing(tmp_path):
+    """A restart lists the whole session: what was forgotten cannot be compared, the position can."""
+    rig = Rig(tmp_path, fill_count_max=64).bring_up()
+    order = rig.open(order_qty_steps=100)
+    for k in range(1, 81):
+        fill(rig, order, k, 1, k)
+        rig.turn()
+        trade = {"exec_id": k, "last_qty_steps": 1, "last_px_steps": 1_000, "side": 1}
+        rig.trades.append(trade | {"instrument_id": 0})
+        rig.trades[-1]["venue_order_id"] = int(rig.row(order)["venue_order_id"])
+    rig.gateway(order, E.CANCELED, order_status=S.CANCELED, cum_qty_steps=80)
+    rig.turn()
+    rig.positions[0] = 79
+    rig.crash()
+    rig.sockets()
+    rig.turn(20 * MS, 100)
+    assert not rig.stage.is_ready()
+    rig.positions[0] = 80
+    rig.turn(20 * MS, 200)
+    assert rig.stage.is_ready()
+    assert rig.stage.oms.positions[0]["position_steps"] == 80
+
+
 def test_the_wallet_is_shown(rig):
     rig.others.rest.try_write(report(ReportKind.BALANCE, amount_e8=123))
     rig.turn()
