@@ -362,6 +362,29 @@ def test_orders_in_the_ring_that_the_journal_lacks_are_told(tmp_path, capsys):
     assert int(rig.stage.words[ACTIVE_COUNT]) == 0
 
 
+def test_an_empty_bucket_fills_after_a_reboot(tmp_path):
+    """CLOCK_MONOTONIC begins anew: the last order may seem to lie in the future for days."""
+    rig = Rig(tmp_path)
+    rig.limits["order_cost_ns"] = 100 * MS
+    rig.limits["bucket_ns_max"] = 1_000 * MS
+    rig.crash()
+    rig.bring_up()
+    for _ in range(12):
+        rig.new()
+    rig.turn()
+    assert rig.rejects() == [Reject.ORDER_RATE] * 2
+    rig.now_ns //= 2
+    rig.crash(new_rings=True)
+    rig.told.clear()
+    rig.bring_up()
+    rig.turn(1_000 * MS)
+    rig.quote_books()
+    rig.told.clear()
+    rig.new()
+    rig.turn()
+    assert rig.rejects() == []
+
+
 def test_own_ids_never_repeat_over_restarts(tmp_path):
     rig = Rig(tmp_path).bring_up()
     seen: list[int] = []
