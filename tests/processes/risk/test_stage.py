@@ -239,6 +239,22 @@ def test_a_lost_order_socket_makes_what_is_in_flight_unknown(rig):
     assert rig.kinds()[-1] == (K.NEW, order)
 
 
+def test_an_order_that_was_asked_for_too_often_is_asked_for_again_after_a_round(tmp_path):
+    """Rest may have been of no use for minutes while both sockets were up."""
+    rig = Rig(tmp_path, query_count_max=3).bring_up()
+    order = rig.new()
+    rig.turn()
+    rig.gateway(order, E.UNKNOWN, request_kind=K.NEW)
+    rig.answers = False
+    rig.turn(200 * MS, 20)
+    asked = [one for one in rig.asked if one["kind"] == RestKind.ORDER_QUERY]
+    assert len(asked) == 3 and rig.counter(Counter.ORDERS_STUCK) == 1
+    rig.asked.clear()
+    rig.answers = True
+    rig.turn(200 * MS, 30)
+    assert any(one["kind"] == RestKind.ORDER_QUERY for one in rig.asked)
+
+
 def test_a_dead_gateway_counts_as_lost_sockets(rig):
     order = rig.open()
     rig.peers["gateway"] = -1
