@@ -13,7 +13,9 @@ from processes.supervisor import warm
 
 from tests.support import ROOT
 
-NOT_IN_THE_LOOP = ("processes.supervisor", "processes.inspector", "processes.backtest")
+NOT_IN_THE_LOOP = (
+    "processes.supervisor", "processes.inspector", "processes.backtest", "shm.observer",
+)  # fmt: skip
 # Called by tools and by nobody else.
 TOOLS_ONLY = {"shm.turn Twin.read"}
 
@@ -80,5 +82,7 @@ def test_the_second_start_does_not_compile(tmp_path: Any, monkeypatch: Any) -> N
     assert stamp is not None and stamp.parent == tmp_path
     warm.compile_apart(steps, stamp, lambda *step: told.append(step))
     assert stamp.exists() and calls == []  # another process did it
+    assert told == [("done", 1, 1)]
+    told.clear()
     warm.compile_apart(steps, stamp, lambda *step: told.append(step))
     assert told == []
