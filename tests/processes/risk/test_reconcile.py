@@ -309,7 +309,7 @@ def test_missing_fills_of_a_finished_order_bring_a_round(rig):
 
 
 def test_trades_older_than_the_memory_of_fills_prove_nothing(tmp_path):
-    """A restart lists the whole session: what was forgotten cannot be compared, the position can."""
+    """A restart lists the whole session: of what was forgotten only the position can tell."""
     rig = Rig(tmp_path, fill_count_max=64).bring_up()
     order = rig.open(order_qty_steps=100)
     for k in range(1, 81):
