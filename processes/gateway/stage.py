@@ -94,6 +94,7 @@ class GatewayStage:
         self.clock = clock
         self.consumers = [requests, sessions]
         self.spill = Spill(reports, orders.config.spill_max)
+        self.has_lost_reports = False  # risk reads again: it must doubt and reconcile
         self.unsent: list[InFlight] = []
         self.unsent_since_ns = 0
         self.slow_due_ns = 0
@@ -118,6 +119,8 @@ class GatewayStage:
             work += self.look(now_ns)
         if len(self.spill):
             work += self.spill.flush()
+        if self.has_lost_reports and len(self.spill) == 0:
+            self.tell_loss(now_ns)
         return work
 
     def attach(self, now_ns: int) -> None:
@@ -350,6 +353,15 @@ class GatewayStage:
         if not self.fallback.try_write(requests_array([attach])):
             log.event("rest_does_not_read", ring=self.fallback.name)
 
+    def tell_loss(self, now_ns: int) -> None:
+        """Tell both sockets anew after reports were lost: risk doubts requests and reconciles."""
+        self.has_lost_reports = False
+        links = ((self.order_link, ReportSource.RESPONSE), (self.stream_link, ReportSource.STREAM))
+        for link, source in links:
+            self.tell_session(ReportKind.SESSION_DOWN, source, now_ns)
+            if link.is_up:
+                self.tell_session(ReportKind.SESSION_UP, source, now_ns)
+
     def set_gauges(self, now_ns: int) -> None:
         """Refresh the counters that are gauges."""
         throttle, values = self.orders.throttle, self.values
@@ -372,6 +384,7 @@ class GatewayStage:
             report.ts_pub_ns = now_ns
         if not self.spill.write(reports_array(list(reports))):
             self.values[Counter.REPORTS_LOST] += len(reports)
+            self.has_lost_reports = True
         self.orders.is_spilling = len(self.spill) > 0
 
     # For the shell.

@@ -555,6 +555,23 @@ def test_reports_are_never_dropped_and_no_order_is_sent_while_they_wait(kit):
     assert [method for method, _ in rig.sent()] == ["order.cancel", "order.place"]
 
 
+def test_lost_reports_make_risk_doubt_and_reconcile(kit):
+    """Over the limit reports are lost; what they told can only be learned from the account."""
+    rig = Rig(kit, report_capacity=16, spill_max=1_000).start()
+    for k in range(1_100):
+        rig.stream.feed(event(kit, t=k + 1))
+        rig.turn()
+    assert rig.count(Counter.REPORTS_LOST) > 0
+    got = []
+    for _ in range(200):
+        got += sources(rig.read())
+        rig.turn()
+    told = [one for one in got if one[0] in (UP, DOWN)]
+    assert told == [(DOWN, RESPONSE), (UP, RESPONSE), (DOWN, STREAM), (UP, STREAM)]
+    assert got[-4:] == told
+    assert rig.stage.is_drained()
+
+
 def test_the_end(rig, kit):
     rig.stage.on_phase(Phase.STOP_ORDERS, rig.clock.now)
     rig.ask(kit.request(), kit.request(kind=CANCEL, orig_client_order_id=kit.OWN_ID))
