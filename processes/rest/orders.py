@@ -107,7 +107,10 @@ def judge(desk: Desk, request: OrderRequest, instrument: Instrument, answer: Ans
         return unknown_report(request, answer.code)
     if answer.status == 0:  # it never left us
         desk.values[Counter.ORDERS_REFUSED] += 1
-        reject = Reject.KILLED if desk.is_killed else Reject.GATEWAY_DOWN
+        if desk.is_killed:
+            reject = Reject.KILLED
+        else:
+            reject = Reject.STOPPING if desk.is_stopping() else Reject.GATEWAY_DOWN
     else:
         reject = reject_of(answer.outcome, answer.code)
     return refused_report(request, reject, answer.code)

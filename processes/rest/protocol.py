@@ -75,9 +75,10 @@ class Protocol:
             if found is None:
                 return None
             number, call = found
-            if not (call.is_opening and self.desk.is_killed):
+            if not (call.is_opening and (self.desk.is_killed or self.desk.is_stopping())):
                 return found
-            self.on_answer(number, not_sent("killed", self.desk.now_ns), self.desk.now_ns)
+            answer = not_sent("killed or stopping", self.desk.now_ns)
+            self.on_answer(number, answer, self.desk.now_ns)
 
     def on_answer(self, number: int, answer: Answer, now_ns: int) -> None:
         """Take in what came of a call."""

@@ -166,6 +166,15 @@ def test_a_kill_between_queue_and_wire_stops_the_order(bench):
     assert report.reject == Reject.KILLED and not sent(bench)
 
 
+def test_a_stop_between_queue_and_wire_stops_the_order(bench):
+    bench.desk.now_ns = bench.now_ns
+    bench.order(msgspec.structs.replace(NEW, ts_pub_ns=bench.now_ns))
+    bench.phase(Phase.STOP_ORDERS)
+    bench.run(0.1)
+    (report,) = bench.reports
+    assert report.reject == Reject.STOPPING and not sent(bench)
+
+
 def test_no_order_without_a_good_clock_or_while_stopping(bench, new_bench):
     bench.phase(Phase.STOP_ORDERS)
     assert send(bench, NEW, (200, ORDER))[0].reject == Reject.STOPPING
