@@ -111,6 +111,7 @@ from processes.feed.json_scan import (
     skip_space,
     skip_value,
     take_digits,
+    take_short_steps,
     take_steps,
 )
 from processes.feed.symbols import (
@@ -160,13 +161,13 @@ def _take_level_slowly(text, pos, end, price_decimals, qty_decimals):
     return pos + 1, price, qty
 
 
-@njit(**KERNEL)
+@njit(**INLINE)
 def _take_level(text, pos, end, price_decimals, qty_decimals):
     """Read one [price, quantity] at `pos`; as `_take_level_slowly`, which it falls back on."""
     if (load_word(text, pos) & _BYTES_2) == _LEVEL_OPEN:
-        price, at = take_steps(text, pos + 2, end, price_decimals)
+        price, at = take_short_steps(text, pos + 2, price_decimals)
         if at >= 0 and (load_word(text, at) & _BYTES_3) == _LEVEL_NEXT:
-            qty, at = take_steps(text, at + 3, end, qty_decimals)
+            qty, at = take_short_steps(text, at + 3, qty_decimals)
             if at >= 0 and (load_word(text, at) & _BYTES_2) == _LEVEL_CLOSE:
                 return at + 2, price, qty
     return _take_level_slowly(text, pos, end, price_decimals, qty_decimals)

@@ -399,8 +399,13 @@ def _join_digits(lanes, whole, length, decimals):
 
 
 @njit(**KERNEL)
-def _join_words(text, pos, lanes, whole, decimals):
-    """As `_fast_number`, for a decimal whose fraction does not end in its first word."""
+def _join_words(text, pos, decimals):
+    """As `take_short_steps`, for a decimal of more than eight characters."""
+    lanes = load_word(text, pos) ^ _ZEROS
+    stop = _flag_not_digit(lanes)
+    whole = lowest_set(stop) >> 3 if stop != 0 else 0
+    if whole == 0 or load_byte(text, pos + whole) != POINT:
+        return 0, -1
     at = pos + whole + 1
     steps = _eight_digits(lanes << (64 - 8 * whole)) * POWERS_OF_TEN[decimals]
     lanes = load_word(text, at) ^ _ZEROS
@@ -421,30 +426,40 @@ def _join_words(text, pos, lanes, whole, decimals):
     return steps, at
 
 
-@njit(**KERNEL)
-def _fast_number(text, pos, decimals):
+@njit(**INLINE)
+def take_short_steps(text, pos, decimals):
     """Read the plain decimal at `pos` that a quote ends, of up to seven digits a side.
+
+    Where it ends depends on the quote alone, so that the next number can be begun before this one
+    is converted.
 
     Returns:
         (steps, position of the quote), or (0, -1): longer, off the grid or not a number; the
         caller looks again, slowly.
     """
-    lanes = load_word(text, pos) ^ _ZEROS
+    word = load_word(text, pos)
+    quotes = ~_flag_not_zero(word ^ _QUOTES) & _BIT_6
+    lanes = word ^ _ZEROS
     stop = _flag_not_digit(lanes)
-    whole = lowest_set(stop) >> 3 if stop != 0 else 0
-    if whole == 0 or decimals > _FAST_DECIMALS_MAX:
+    if decimals > _FAST_DECIMALS_MAX:
         return 0, -1
-    byte = load_byte(text, pos + whole)
-    if byte != POINT:
-        if byte != QUOTE:
-            return 0, -1
-        return _eight_digits(lanes << (64 - 8 * whole)) * POWERS_OF_TEN[decimals], pos + whole
-    stop &= stop - 1
-    length = lowest_set(stop) >> 3 if stop != 0 else 8
-    if load_byte(text, pos + length) == QUOTE and length > whole + 1:
-        steps = _join_digits(lanes, whole, length, decimals)
-        return (steps, pos + length) if steps >= 0 else (0, -1)
-    return _join_words(text, pos, lanes, whole, decimals)
+    if quotes == 0:
+        if load_byte(text, pos + 8) != QUOTE:
+            return _join_words(text, pos, decimals)
+        length = 8
+    else:
+        length = lowest_set(quotes) >> 3
+        stop &= (quotes & -quotes) - 1
+        if stop == 0 and length > 0:
+            steps = _eight_digits(lanes << (64 - 8 * length)) * POWERS_OF_TEN[decimals]
+            return steps, pos + length
+    if stop == 0 or stop & (stop - 1) != 0:
+        return 0, -1
+    whole = lowest_set(stop) >> 3
+    if whole == 0 or whole + 1 == length or load_byte(text, pos + whole) != POINT:
+        return 0, -1
+    steps = _join_digits(lanes, whole, length, decimals)
+    return (steps, pos + length) if steps >= 0 else (0, -1)
 
 
 @njit(**KERNEL)
@@ -462,7 +477,7 @@ def take_steps(text, pos, end, decimals):
         most one point between them), Scan.NEGATIVE, Scan.OFF_GRID, Scan.TOO_LONG, Scan.SYNTAX or
         Scan.UTF8. A position at or behind `end` is the caller's to refuse.
     """
-    steps, at = _fast_number(text, pos, decimals)
+    steps, at = take_short_steps(text, pos, decimals)
     if at >= 0:
         return steps, at
     at = find_quote(text, pos, end)

@@ -19,6 +19,7 @@ NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 LINKS = 2
 ROTATE_JITTER = 0.05
+LOOK_NS = 10 * NS_PER_MS  # between two looks at whether the old link has caught up
 
 
 class Ask(IntEnum):
@@ -128,6 +129,7 @@ class Line:
         self._connect_ns = 1  # when the primary is to be connected; 0: it is
         self._rotate_ns = 0
         self._overlap_ns = 0  # since when both links deliver; 0: they do not
+        self._look_ns = 0  # when to look again at whether it can end
         self._is_promoted = False  # the primary ran beside another one, and may be behind it
 
     @property
@@ -200,6 +202,7 @@ class Line:
             return actions
         if was_up and now_ns - opened_ns >= self._config.stable_ms * NS_PER_MS:
             self.failures = 0
+        self._rotate_ns = 0  # there is nothing to replace; the new connection plans its own
         self._connect_ns = now_ns + self._back_off()
         return actions
 
@@ -235,7 +238,7 @@ class Line:
                 due.append(it.heard_ns + self._quiet_ns)
                 due.append(max(it.any_ns, it.pinged_ns) + self._config.ping_ms * NS_PER_MS)
         if self._overlap_ns:
-            due.append(self._overlap_ns + self._config.overlap_ms * NS_PER_MS)
+            due.append(max(self._overlap_ns + self._config.overlap_ms * NS_PER_MS, self._look_ns))
         elif self._rotate_ns and not self.is_rotating:
             due.append(self._rotate_ns)
         return min(due, default=0)
@@ -267,6 +270,7 @@ class Line:
         both_ns = now_ns - self._overlap_ns
         is_late = both_ns >= self._config.overlap_ms_max * NS_PER_MS
         if both_ns < self._config.overlap_ms * NS_PER_MS or not (is_caught_up or is_late):
+            self._look_ns = now_ns + LOOK_NS
             return []
         old = self.primary
         self._forget(old)

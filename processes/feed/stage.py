@@ -268,7 +268,7 @@ class FeedStage:
         return work
 
     def _is_caught_up(self, line: Line) -> bool:
-        if not line.is_rotating:
+        if not line.is_rotating or not line.stream.has_depth:
             return True
         seen = self._seen[list(line.stream.instrument_ids)]
         return bool((seen[:, SEEN_AHEAD] <= seen[:, SEEN_DEPTH]).all())
