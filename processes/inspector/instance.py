@@ -203,11 +203,12 @@ class Instance:
         return [source.name for source in KillSource if words[source]]
 
     def positions(self) -> list[dict[str, Any]]:
-        """Return one row per instrument that risk has written: every POSITION field, the symbol."""
+        """Return one row per instrument: every POSITION field, symbol and position as text."""
         return [
             {name: int(row[name]) for name in row.dtype.names if row[name].ndim == 0}
-            | {"symbol": self.symbols[row["instrument_id"]]}
+            | {"symbol": one.symbol, "position": one.qty_text(int(row["position_steps"]))}
             for row in self._rows("risk", "positions")
+            for one in [self.instruments[row["instrument_id"]]]
         ]
 
     def best(self) -> list[dict[str, Any]]:

@@ -74,7 +74,7 @@ def status_line(sample: dict[str, Any]) -> str:
     held = {row["symbol"]: row for row in sample["positions"]}
     books = "  ".join(
         f"{row['symbol']} {row['bid'] or '-'}/{row['ask'] or '-'}"
-        f" {held[row['symbol']]['position_steps'] if row['symbol'] in held else 0:+d}"
+        f" {held[row['symbol']]['position'] if row['symbol'] in held else 0}"
         for row in sample["best"]
     )
     hop = sample["hops"]["recv_to_sent"]
@@ -98,7 +98,7 @@ def markets_table(sample: dict[str, Any]) -> Table:
         position = held.get(row["symbol"], {})
         table.add_row(
             row["symbol"], row["bid"], row["bid_qty"], row["ask"], row["ask_qty"],
-            f"{position.get('position_steps', 0):+d}", str(position.get("fill_count", 0)),
+            position.get("position", "0"), str(position.get("fill_count", 0)),
         )  # fmt: skip
     return table
 

@@ -1,5 +1,6 @@
 """`tickring tail`: the records of a ring as they pass, as lines or JSON objects."""
 
+import select
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import Any
@@ -16,6 +17,7 @@ from shm.observer import Observer
 
 READ_MAX = 4_096
 POLL_NS = 20_000_000
+STDOUT_FD = 1
 MARKET = "MARKET"
 RECORD_OF_KIND = {
     MarketKind.GAP: "GAP",
@@ -136,7 +138,16 @@ def read_on(observer: Observer, follow: bool, until: int) -> Iterator[tuple[int,
         for i in range(len(records)):
             yield first + i, records[i]
         if len(records) == 0 and not lapped:
+            if is_reader_gone():
+                return
             clock.sleep_ns(POLL_NS)
+
+
+def is_reader_gone() -> bool:
+    """Return True if standard output is a pipe that nobody reads any more, as after `| head`."""
+    poll = select.poll()
+    poll.register(STDOUT_FD, 0)
+    return any(events & select.POLLERR for _fd, events in poll.poll(0))
 
 
 def tail(instance: Instance, ring: str, count: int, follow: bool, as_json: bool) -> None:

@@ -64,6 +64,7 @@ class LiveScreen:
         self.due_ns = 0
         self.sampler: Sampler | None = None
         self.events: list[str] = []
+        self.body: list[Text | Table] = []  # the last picture between head and events
         self.status = ""
 
     def progress(self, step: str, done: int, total: int) -> None:
@@ -71,13 +72,13 @@ class LiveScreen:
         width = 30
         filled = "#" * (width * done // max(total, 1))
         self.status = f"kernels [{filled:<{width}}] {done}/{total} {step}"
-        self._draw([])
+        self._draw()
 
     def event(self, name: str, **values: object) -> None:
         """Show it below the tables."""
         fields = " ".join(f"{key}={log.format_value(value)}" for key, value in values.items())
         self.events = [*self.events, f"{name} {fields}"][-EVENTS_SHOWN_MAX:]
-        self._draw([])
+        self._draw()
 
     def tick(self, supervisor: Supervisor, now_ns: int) -> None:
         """Draw when due."""
@@ -89,27 +90,27 @@ class LiveScreen:
         sample = self.sampler.take(now_ns)
         seconds = (now_ns - supervisor.ready_ns) // 1_000_000_000
         self.status = f"{supervisor.step.name.lower()} {seconds} s   Ctrl-C stops in order"
-        self._draw([markets_table(sample), hops_table(sample), _processes(supervisor)], sample)
+        counts = "  ".join(f"{key} {value:,}" for key, value in sample["counts"].items())
+        market = sample["rates"].get("feed.market.book", 0)
+        self.body = [Text(f"market {market:,}/s  {counts}  pnl {sample['pnl']:.2f}")]
+        if sample["killed"]:
+            killed = f"KILLED by {', '.join(sample['killed'])}"
+            self.body.append(Text(killed, style="bold red"))
+        self.body += [markets_table(sample), hops_table(sample), _processes(supervisor)]
+        self._draw()
 
     def close(self) -> None:
         """Leave the last picture on the terminal."""
         if self.is_started:
             self.live.stop()
 
-    def _draw(self, tables: list[Table], sample: dict[str, Any] | None = None) -> None:
+    def _draw(self) -> None:
         if not self.is_started:
             self.live.start()
             self.is_started = True
-        head = [Text(f"{self.title}   {self.status}", style="bold")]
-        if sample is not None:
-            counts = "  ".join(f"{key} {value:,}" for key, value in sample["counts"].items())
-            market = sample["rates"].get("feed.market.book", 0)
-            head.append(Text(f"market {market:,}/s  {counts}  pnl {sample['pnl']:.2f}"))
-            if sample["killed"]:
-                killed = f"KILLED by {', '.join(sample['killed'])}"
-                head.append(Text(killed, style="bold red"))
+        head = Text(f"{self.title}   {self.status}", style="bold")
         tail = [Text(line, style="dim") for line in self.events]
-        self.live.update(Group(*head, *tables, *tail), refresh=True)
+        self.live.update(Group(head, *self.body, *tail), refresh=True)
 
 
 def _processes(supervisor: Supervisor) -> Table:

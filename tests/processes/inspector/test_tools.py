@@ -147,7 +147,7 @@ def test_top_samples_as_often_as_asked(world, capsys):
     assert lines[0]["counts"]["orders"] == 1_234 and lines[0]["pnl"] == -0.796
     assert [row["bid"] for row in lines[0]["best"]] == ["64210.00", "64210.00"]
     line = status_line(Sampler(world["instance"]).take(1))
-    assert "BTCUSDT 64210.00/64210.40 +10" in line
+    assert "BTCUSDT 64210.00/64210.40 0.010" in line
 
 
 def test_kill_sets_the_word_rings_the_bells_and_writes_the_file(world):

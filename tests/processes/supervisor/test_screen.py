@@ -30,7 +30,7 @@ def test_lines_come_every_few_seconds_while_it_runs(world, capsys):  # noqa: F81
         screen.tick(supervisor, now_s * 10**9)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
-    assert "orders 1,234" in lines[0] and "BTCUSDT 64210.00/64210.40 +10" in lines[0]
+    assert "orders 1,234" in lines[0] and "BTCUSDT 64210.00/64210.40 0.010" in lines[0]
     screen.progress("risk", 1, 9)
     screen.event("died", process="feed")
     found = capsys.readouterr()
