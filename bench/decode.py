@@ -10,7 +10,7 @@ taken in a pass of their own, untimed, over everything that was decoded.
 
 import gzip
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import Decimal
 
 import msgspec
@@ -173,8 +173,8 @@ def sum_frames(bundle, first, end):
 
 def twenty_levels() -> list[bytes]:
     """Return one frame with ten levels a side, as the venue writes it, many times over."""
-    bids = [["%d.%d0" % (64210 - i, i), "%d.%03d" % (i * i, 137 * i % 1000)] for i in range(10)]
-    asks = [["%d.%d0" % (64211 + i, i), "%d.%03d" % (i, 89 * i)] for i in range(10)]
+    bids = [[f"{64210 - i}.{i}0", f"{i * i}.{137 * i % 1000:03d}"] for i in range(10)]
+    asks = [[f"{64211 + i}.{i}0", f"{i}.{89 * i:03d}"] for i in range(10)]
     event = {
         "e": "depthUpdate", "E": 1784212800123, "T": 1784212800115, "s": "BTCUSDT",
         "U": 9182730410021, "u": 9182730410388, "pu": 9182730409990, "b": bids, "a": asks,
