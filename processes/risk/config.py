@@ -46,6 +46,7 @@ class RiskConfig(Base, frozen=True):
             long; longer than the venue's receive window.
         fill_timeout_ns: fills that the venue told and did not send are looked up after this.
         reconcile_timeout_ns, reconcile_retry_ns: a round without an answer; pause before the next.
+        reconcile_every_ns: a round is asked this long after the last good one, whatever happened.
     """
 
     limits: dict[str, SymbolLimits]
@@ -64,6 +65,7 @@ class RiskConfig(Base, frozen=True):
     fill_timeout_ns: Annotated[int, Meta(ge=10_000_000, le=60 * _NS)] = 2 * _NS
     reconcile_timeout_ns: Annotated[int, Meta(ge=10_000_000, le=600 * _NS)] = 10 * _NS
     reconcile_retry_ns: Annotated[int, Meta(ge=1_000_000, le=60 * _NS)] = 200_000_000
+    reconcile_every_ns: Annotated[int, Meta(ge=1 * _NS, le=3_600 * _NS)] = 60 * _NS
 
     def __post_init__(self) -> None:
         if self.missing_count_min > self.query_count_max:

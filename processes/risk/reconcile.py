@@ -1,8 +1,9 @@
 """Reconciliation with the venue's account, sans-I/O: ask rest for a round, compare, conclude.
 
 A round is RECONCILE_BEGIN, open orders, account trades, positions, balance, RECONCILE_END. It is
-asked at start, after a session came up, when a fill is missing, and at the end of a run. It proves
-something only if no fill was booked while it ran: else it is asked again.
+asked at start, after a session came up, when a fill is missing or the venue keeps telling another
+position than ours, once in a while, and at the end of a run. It proves something only if no fill
+was booked while it ran: else it is asked again.
 
 Rules: nothing is mended by sending new orders; open orders of ours that nobody here knows are
 canceled; orders that the venue no longer lists become UNKNOWN and are asked for one by one; missed
@@ -65,6 +66,8 @@ class Reconciler:
     def __init__(self, config: RiskConfig, instrument_count: int) -> None:
         self.timeout_ns = config.reconcile_timeout_ns
         self.retry_ns = config.reconcile_retry_ns
+        self.every_ns = config.reconcile_every_ns
+        self.fill_timeout_ns = config.fill_timeout_ns
         self.is_reconciled = False
         self.is_final = False
         self.is_final_wanted = False
@@ -83,6 +86,7 @@ class Reconciler:
         self._listed: set[int] = set()
         self._venue: dict[int, tuple[int, int]] = {}
         self._base: dict[int, int] = {}
+        self._apart_ns = np.zeros(instrument_count, np.int64)  # since when, 0: equal
         self._is_new_base = False
         self.is_silent = False  # while the journal is read
 
@@ -110,8 +114,23 @@ class Reconciler:
             not self.is_reconciled
             or (self.is_final_wanted and not self.is_final)
             or oms.words[WANTS_RECONCILE] != 0
+            or now_ns - self.agreed_ns >= self.every_ns
         )
         return is_wanted and now_ns >= self.due_ns
+
+    def watch(self, oms: Oms, now_ns: int) -> None:
+        """Want a round if the venue's position and ours have been apart for too long.
+
+        A fill and the position that it makes come as two events, so a short difference is normal.
+        """
+        positions, since_ns = oms.positions, self._apart_ns
+        is_apart = positions["venue_position_steps"] != positions["position_steps"]
+        is_apart &= positions["ts_venue_position_ns"] != 0
+        since_ns[~is_apart] = 0
+        since_ns[is_apart & (since_ns == 0)] = now_ns
+        if np.any(is_apart & (now_ns - since_ns >= self.fill_timeout_ns)):
+            oms.words[WANTS_RECONCILE] = 1
+            since_ns[is_apart] = now_ns
 
     def wants_full(self) -> bool:
         """Return True if the next round must cover all trades of the session."""

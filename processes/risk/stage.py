@@ -444,6 +444,7 @@ class RiskStage:
             consumed = int(load_word(self.ends.orders.other, C_CURSOR))
             scan_timers(self.oms, self.batch, self.timing, consumed, now_ns)
             self._ask_for_orders(now_ns)
+        self.reconciler.watch(self.oms, now_ns)
         if now_ns >= self.audit_ns:
             self.audit_ns = now_ns + AUDIT_NS
             broken = int(audit(self.oms))

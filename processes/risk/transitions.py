@@ -71,11 +71,14 @@ def advance(oms, order, report, now):
 
 @njit(cache=True, _nrt=False)
 def mark_alive(order):
-    """The venue has the order: it is no longer pending, and if that was the doubt, it is over."""
-    order["missing_count"] = 0
-    order["ts_missing_ns"] = 0
+    """The venue has the order: it is no longer pending, and if that was the doubt, it is over.
+
+    A doubt about a replace goes on: that the order lives does not tell whether it was replaced.
+    """
     if order["order_status"] != OrderStatus.PENDING_NEW:
         return
+    order["missing_count"] = 0
+    order["ts_missing_ns"] = 0
     has_fills = order["cum_qty_steps"] > 0 or order["venue_cum_qty_steps"] > 0
     order["order_status"] = OrderStatus.PARTIALLY_FILLED if has_fills else OrderStatus.NEW
     if order["cancel_in_flight"] == 0:
