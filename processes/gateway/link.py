@@ -63,6 +63,7 @@ class LinkEvent(IntEnum):
     DOWN = 2
     TEXT = 3
     LOST = 4  # a replaced socket has gone: what was in flight on it gets no answer
+    DOUBTFUL = 5  # the same, and it was silent from its replacement on: it may have been dead before
 
 
 class Incoming(NamedTuple):
@@ -201,10 +202,12 @@ class Link:
             for text, ts_recv_ns in held.socket.poll(now_ns):
                 events.append(Incoming(LinkEvent.TEXT, held.number, text, ts_recv_ns))
             if held.socket.is_closed or now_ns >= held.leave_ns:
+                is_silent = held.socket.last_recv_ns < held.pinged_ns
                 held.socket.close()
                 self.leaving.remove(held)
                 self.fds_version += 1
-                events.append(Incoming(LinkEvent.LOST, held.number))
+                event = LinkEvent.DOUBTFUL if is_silent else LinkEvent.LOST
+                events.append(Incoming(event, held.number))
 
     def poll_opening(self, held: _Held, events: list[Incoming], now_ns: int) -> None:
         """Wait for a new socket; when it is open it takes over."""
@@ -228,6 +231,8 @@ class Link:
             events.append(Incoming(LinkEvent.UP, held.number))
         else:
             old.leave_ns = now_ns + self.times.overlap_ns
+            old.pinged_ns = now_ns
+            old.socket.ping()  # its answer proves that nothing was lost before the new one heard
             self.leaving.append(old)
 
     def open(self, now_ns: int) -> None:
@@ -276,6 +281,8 @@ class Link:
 
     def next_timer_ns(self) -> int:
         """Return when the link wants to be polled without anything to read; 0 never."""
+        if self.dropped:
+            return 1  # at once: nobody has been told yet
         if self.current is None and self.opening is None:
             return self.retry_ns if self.url else 0
         return 0  # pings, deadlines and rotation are coarse: the shell's heartbeat is enough

@@ -283,6 +283,8 @@ class GatewayStage:
             elif event.event is LinkEvent.DOWN:
                 self.orders.is_stream_up = False
                 self.tell_session(ReportKind.SESSION_DOWN, ReportSource.STREAM, now_ns)
+            elif event.event is LinkEvent.DOUBTFUL and self.stream_link.is_up:  # risk reconciles
+                self.tell_session(ReportKind.SESSION_UP, ReportSource.STREAM, now_ns)
         return len(events)
 
     def restart_stream(self, now_ns: int) -> None:
