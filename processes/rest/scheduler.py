@@ -70,6 +70,7 @@ class Scheduler:
         self.count = 0
         self.back_off_ns = 0
         self.blocked_until_ns = 0
+        self.limited_ns = 0  # when the venue last refused a call for its limits
         self.banned_until_ns = 0
         self.venue_minus_mono_ns = 0
 
@@ -167,7 +168,10 @@ class Scheduler:
             self.on_limited(answer, now_ns)
 
     def on_limited(self, answer: Answer, now_ns: int) -> None:
-        """Back off, for as long as the venue says or twice as long as the last time."""
+        """Back off, for as long as the venue says or twice as long as the last time.
+
+        Calls that were under way when it said so are not another offence.
+        """
         text = answer.headers.get(RETRY_AFTER, "")
         told_ns = 0
         if text.isascii() and text.isdigit() and len(text) < 9:
@@ -183,8 +187,11 @@ class Scheduler:
             log.event("rest_banned", status=answer.status, duration_s=ban_ns // NS_PER_SECOND)
             return
         self.values[Counter.RATE_LIMITED] += 1
-        self.back_off_ns = min(max(self.back_off_ns * 2, BACK_OFF_NS_MIN), BACK_OFF_NS_MAX)
-        self.blocked_until_ns = now_ns + max(self.back_off_ns, told_ns)
+        if answer.ts_sent_ns >= self.limited_ns:
+            self.back_off_ns = min(max(self.back_off_ns * 2, BACK_OFF_NS_MIN), BACK_OFF_NS_MAX)
+            self.limited_ns = now_ns
+        until_ns = now_ns + max(self.back_off_ns, told_ns)
+        self.blocked_until_ns = max(self.blocked_until_ns, until_ns)
         log.event("rest_rate_limited", status=answer.status, code=answer.code)
 
     def ask(self, call: Call, attempts_max: int) -> Generator[Call | Wait, Answer | None, Answer]:
