@@ -254,6 +254,12 @@ class Pipe:
 
     # What the network does.
 
+    def is_dead_and_not_noticed(self) -> bool:
+        """Return True if the client takes for open what lets nothing through any more."""
+        return self.state == State.OPEN and (
+            self.is_server_gone or min(self.lost_after) < self.world.now
+        )
+
     def cut(self) -> None:
         """Break it: each direction loses what is on its way from some instant on."""
         rng, now = self.network.rng, self.world.now

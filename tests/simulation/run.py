@@ -320,6 +320,9 @@ class Run:
         for name, process in system.processes.items():
             if name != "strategy" and not (process.is_alive and process.is_up):
                 return f"{name} is not up"
+        gateway = system.processes["gateway"].stage
+        if not (gateway.order_link.is_up and gateway.stream_link.is_up):
+            return "a socket of the gateway is down"
         risk = system.processes["risk"].stage
         if not risk.is_ready():
             return "risk is not reconciled"
@@ -338,6 +341,9 @@ class Run:
         for kind in ("api", "private"):
             if system.network.flying.get(kind, 0) > 0:
                 return f"messages on the {kind} socket"
+        for pipe in system.network.pipes:
+            if pipe.is_dead_and_not_noticed():
+                return f"nobody has noticed that the {pipe.kind} socket is dead"
         for i, row in enumerate(system.positions.rows):
             if int(row["position_steps"]) != self.orders.position[i]:
                 return f"position of {i} is {row['position_steps']}, not {self.orders.position[i]}"

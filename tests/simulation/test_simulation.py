@@ -1,4 +1,4 @@
-"""The whole system under faults: a few seeds of what `python -m tests.simulation` does at length."""
+"""The whole system under faults: a few seeds of what `python -m tests.simulation` runs."""
 
 import pytest
 
