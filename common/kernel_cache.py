@@ -11,7 +11,6 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -25,11 +24,8 @@ _VARIABLE = "NUMBA_CACHE_DIR"
 _LOCATOR = "common.kernel_locator.ClosureLocator"
 
 
-def configure(strategy_files: Iterable[Path] = ()) -> Path:
+def configure() -> Path:
     """Choose the cache directory, make it, and point numba at it.
-
-    Args:
-        strategy_files: source files outside the project whose kernels are compiled too.
 
     Returns:
         The directory, private to this user.
@@ -39,7 +35,7 @@ def configure(strategy_files: Iterable[Path] = ()) -> Path:
         BugError: numba was imported before with another directory.
     """
     base = cache_base()
-    directory = base / cache_key(strategy_files)
+    directory = base / cache_key()
     if "numba" in sys.modules and os.environ.get(_VARIABLE) != str(directory):
         raise BugError(
             f"kernel cache: numba is imported already with {os.environ.get(_VARIABLE)},"
@@ -60,17 +56,12 @@ def cache_base() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "tickring"
 
 
-def cache_key(strategy_files: Iterable[Path] = ()) -> str:
-    """Return a name for all that changes compiled code besides the project's own sources."""
-    digest = hashlib.sha256()
-    for path in sorted(strategy_files):
-        content = path.read_bytes()
-        digest.update(f"{path.name} {len(content)}\n".encode())
-        digest.update(content)
+def cache_key() -> str:
+    """Return a name for all that changes compiled code besides the sources."""
     flag = os.environ.get("NUMBA_BOUNDSCHECK", "") or "default"
     host = hashlib.sha256(cpu_name().encode()).hexdigest()[:8]
     python = f"py{sys.version_info.major}{sys.version_info.minor}"
-    return f"{digest.hexdigest()[:16]}-numba{metadata.version('numba')}-{python}-{host}-{flag}"
+    return f"numba{metadata.version('numba')}-{python}-{host}-{flag}"
 
 
 def source_files() -> list[Path]:
@@ -129,7 +120,9 @@ def _drop_old(folders: list[Path], now_ns: int) -> None:
 def _clean_up(base: Path, current: Path) -> None:
     """Remove old directories, and in the current one old states of each source file."""
     now_ns = current.stat().st_mtime_ns
-    _drop_old([path for path in base.iterdir() if path.is_dir() and "-numba" in path.name], now_ns)
+    _drop_old(
+        [path for path in base.iterdir() if path.is_dir() and path.name.startswith("numba")], now_ns
+    )
     states: dict[str, list[Path]] = {}
     for path in current.iterdir():
         if path.is_dir():

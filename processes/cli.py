@@ -4,9 +4,8 @@ import platform
 import re
 import signal
 import sys
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -62,23 +61,6 @@ def parse_duration(text: str) -> int:
     return int(match[1]) * _UNITS_NS[match[2]]
 
 
-def strategy_files(config: Path) -> list[Path]:
-    """Return the source file of a config's strategy if it lies outside the project.
-
-    What is wrong with the config is told later, by the one who loads it for real.
-    """
-    try:
-        table = tomllib.loads(config.read_text())["strategy"]
-        module, folder = str(table["module"]), config.parent / str(table.get("search_path", ""))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return []
-    path = module.partition(":")[0].replace(".", "/") + ".py"
-    places: list[Any] = [folder, *sys.path]
-    found = (Path(place) / path for place in places)
-    outside = (p.resolve() for p in found if p.is_file())
-    return [p for p in outside if not p.is_relative_to(kernel_cache.ROOT / "processes")][:1]
-
-
 def end_quietly_when_nobody_reads() -> None:
     """Let `| head` end a read-only tool without a word."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -108,7 +90,7 @@ def up(
     Example: tickring up configs/demo.toml --for 30s --summary s.json
     """
     run_for_ns = parse_duration(run_for)
-    kernel_cache.configure(strategy_files(config))
+    kernel_cache.configure()
     from processes.supervisor.up import up as start
 
     code = start(
@@ -181,7 +163,7 @@ def check(config: ConfigPath, as_json: AsJson = False) -> None:
     contacted.
     """
     end_quietly_when_nobody_reads()
-    kernel_cache.configure(strategy_files(config))
+    kernel_cache.configure()
     from processes.inspector import show
     from processes.supervisor.check import check_config
 
@@ -350,7 +332,7 @@ def replay(
 
     Example: tickring replay capture.gz --venue binance-usdm --symbol BTCUSDT --bbo bbo.csv
     """
-    kernel_cache.configure(strategy_files(strategy) if strategy else ())
+    kernel_cache.configure()
     from processes.backtest.replay import run as run_replay
 
     raise typer.Exit(

@@ -29,6 +29,7 @@ from shm.cursors import clear_told_loss
 from shm.doorbell import Sleeper
 from shm.latch import anonymous_latch, is_any_set
 from shm.ring import anonymous_ring
+from shm.segment import build_hash
 from shm.table import anonymous_table
 
 PACKAGES = ("common", "shm", "processes")
@@ -74,7 +75,8 @@ def stamp_path(config: Any, instruments: list[Instrument]) -> Path | None:
     if not directory:
         return None
     strategy = getattr(getattr(config, "strategy", None), "module", "")
-    tag = hashlib.sha256(f"{strategy} {len(instruments)}".encode()).hexdigest()[:16]
+    facts = f"{strategy} {len(instruments)} {build_hash()}"
+    tag = hashlib.sha256(facts.encode()).hexdigest()[:16]
     return Path(directory) / f"warm-{tag}"
 
 

@@ -5,7 +5,6 @@ import platform
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -179,15 +178,3 @@ def test_live_on_the_main_network_needs_to_be_asked_for(tickring, tmp_path):
     found = tickring("up", tmp_path / "a.toml", "--instance", unique_instance())
     assert found.returncode == 78
     assert "expected --live too" in found.stderr
-
-
-def test_strategy_files_are_only_those_outside(tmp_path):
-    config = tmp_path / "a.toml"
-    config.write_text('[strategy]\nmodule = "mine:Quoter"\nsearch_path = "."\n')
-    assert cli.strategy_files(config) == []
-    (tmp_path / "mine.py").write_text("")
-    assert cli.strategy_files(config) == [tmp_path / "mine.py"]
-    inside = "processes.strategy.market_maker:MarketMaker"
-    config.write_text(f'[strategy]\nmodule = "{inside}"\n')
-    assert cli.strategy_files(config) == []
-    assert cli.strategy_files(Path("/nowhere")) == []
