@@ -63,7 +63,7 @@ class LinkEvent(IntEnum):
     DOWN = 2
     TEXT = 3
     LOST = 4  # a replaced socket has gone: what was in flight on it gets no answer
-    DOUBTFUL = 5  # the same, and it was silent from its replacement on: it may have been dead before
+    DOUBTFUL = 5  # the same, and silent since its replacement: it may have been dead before
 
 
 class Incoming(NamedTuple):
