@@ -45,6 +45,8 @@ from processes.risk.positions import Booked, book_fill
 from processes.risk.transitions import advance
 from shm.counters import record_value
 
+STEPS_MAX = 10**15  # a report beyond it is a lie: sums over a whole order table still fit int64
+
 HELD = -1  # order_sequence of a request that was accepted and not sent
 
 
@@ -214,10 +216,11 @@ def is_possible(oms, report):
     """Return True if the fields can be those of a report: instrument, numbers, source."""
     return (
         0 <= report["instrument_id"] < oms.positions.shape[0]
-        and report["order_qty_steps"] >= 0
-        and report["cum_qty_steps"] >= 0
-        and report["last_qty_steps"] >= 0
-        and report["price_steps"] >= 0
+        and 0 <= report["order_qty_steps"] <= STEPS_MAX
+        and 0 <= report["cum_qty_steps"] <= STEPS_MAX
+        and 0 <= report["last_qty_steps"] <= STEPS_MAX
+        and 0 <= report["price_steps"] <= STEPS_MAX
+        and 0 <= report["last_px_steps"] <= STEPS_MAX
         and report["client_order_id"] >= 0
         and report["venue_order_id"] >= 0
         and report["order_status"] <= OrderStatus.EXPIRED

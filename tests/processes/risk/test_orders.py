@@ -313,6 +313,10 @@ def test_not_found_alone_never_ends_an_order(kernels):
         {"cum_qty_steps": -1},
         {"last_qty_steps": -1},
         {"price_steps": -1},
+        {"last_px_steps": -1},
+        {"cum_qty_steps": 1 << 62},
+        {"last_qty_steps": 10**15 + 1},
+        {"order_qty_steps": (1 << 63) - 1},
         {"venue_order_id": -5},
     ],
 )
