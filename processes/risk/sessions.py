@@ -1,4 +1,8 @@
-"""What the gateway's sockets and the other processes do, as far as orders depend on it."""
+"""What the gateway's sockets and the other processes do, as far as orders depend on it.
+
+A death is published before the successor starts. So it is looked for before anything is believed
+that a successor may have said: else its predecessor's death would be taken for its own.
+"""
 
 from collections.abc import Callable
 
@@ -25,6 +29,7 @@ class Sessions:
         self.peer_word = peer_word
         self._words = {STRATEGY: 0, GATEWAY: 0}
         self._is_up = {int(ReportSource.RESPONSE): False, int(ReportSource.STREAM): False}
+        self._guessed: set[int] = set()  # taken for down at the start, and nobody has told since
         self.wants_doubt = False
         self.is_moved = False
         self.strategy_died = False
@@ -42,12 +47,19 @@ class Sessions:
         """
         if source not in self._is_up:
             return False
+        self.watch()
+        self._guessed.discard(source)
         was_up = self._is_up[source]
         self._is_up[source] = is_up
         if source == ReportSource.RESPONSE and (was_up or not is_up):
             self.wants_doubt = True
         self.is_moved = True
         return True
+
+    def on_attach(self) -> None:
+        """Note that a strategy has started: a death not yet acted on was its predecessor's."""
+        self.watch()
+        self.strategy_died = False
 
     def lose(self) -> None:
         """The gateway, or reports of it, are gone."""
@@ -66,6 +78,7 @@ class Sessions:
         word = self.peer_word(GATEWAY)
         if not has_rings or word < 0:
             self.lose()
+            self._guessed = set(self._is_up)
         self._words = {GATEWAY: word, STRATEGY: self.peer_word(STRATEGY)}
         self.is_moved = True
 
@@ -74,6 +87,11 @@ class Sessions:
         for name, before in self._words.items():
             word = self.peer_word(name)
             self._words[name] = word
+            if name == GATEWAY and before < 0 < word and self._guessed:
+                # READY means that both are up; what said so was read by an earlier life of ours.
+                self._is_up |= dict.fromkeys(self._guessed, True)
+                self._guessed.clear()
+                self.is_moved = True
             if before <= 0 or word != -before:
                 continue
             log.event("peer_lost", process=name)

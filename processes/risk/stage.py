@@ -294,6 +294,7 @@ class RiskStage:
         cycle.take_intents_of(self.bundle, now_ns)
         if self.counts[ATTACH_STRATEGY] >= 0:
             self.counts[ATTACH_STRATEGY] = -1
+            self.sessions.on_attach()
             self.link.on_attach(now_ns)
             cancel_everything(self.oms, self.batch, self.ends.orders, now_ns)
         if self.words[WANTS_CANCELS]:
