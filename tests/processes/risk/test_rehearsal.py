@@ -13,7 +13,9 @@ from pathlib import Path
 from numba.core import event
 from numba.core.dispatcher import Dispatcher
 from processes.risk.app import warm_up
+from shm.latch import anonymous_latch
 
+anonymous_latch().set(0)  # the supervisor warms up what all processes share
 warm_up()
 late = []
 
