@@ -94,7 +94,7 @@ class Latch:
         """
         if not self._page.flags.writeable or not 0 <= i < LATCH_WORDS:
             raise SegmentError(f"{self.name}: word {i} cannot be set; expected 0 to 31, writable")
-        _set_word(self._page, i, value)
+        _set_word(self._page, int(i), int(value))  # an enum member would be another signature
 
     def clear(self, i: int) -> None:
         """Set word `i` to 0."""
