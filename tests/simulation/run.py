@@ -22,6 +22,7 @@ from processes.venue.config import AccountConfig, FlowConfig, SymbolConfig, Venu
 
 from tests.simulation.auditor_market import MarketAuditor
 from tests.simulation.auditor_orders import OrderAuditor
+from tests.simulation.canaries import CANARIES
 from tests.simulation.faults import FAULTS, Injector
 from tests.simulation.processes import SPINS_MAX, Process
 from tests.simulation.system import CREDENTIALS, INSTRUMENTS, NAMES, System
@@ -62,7 +63,7 @@ class Options:
         per_second: how often.
         end: "stop" or "kill".
         keeps_lines: keep the trace as text.
-        plant: break the system under test on purpose: see canaries.py.
+        plant: name of a bug of canaries.py, planted into the system under test.
     """
 
     rounds: int = 3
@@ -212,7 +213,10 @@ class Run:
         if per_second is None:
             per_second = rng.choice((0.3, 1.0, 3.0))
         self.injector = Injector(self.system, names, per_second)
+        self.kill_switch = self.system.kill_page
         self._connect()
+        if options.plant:
+            CANARIES[options.plant][0](self)
 
     def _connect(self) -> None:
         """Let the auditors look."""
@@ -392,7 +396,7 @@ class Run:
 
     def kill(self) -> None:
         """Press the kill switch in the middle of it all: nothing opening leaves after that."""
-        self.system.kill_page.set(0)
+        self.kill_switch.set(0)
         self.orders.kill_ns = self.world.now
         self.world.note("kill")
         self.world.run_until(self.world.now + 1 * SECOND)
