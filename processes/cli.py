@@ -333,7 +333,7 @@ def replay(
     Example: tickring replay capture.gz --venue binance-usdm --symbol BTCUSDT --bbo bbo.csv
     """
     kernel_cache.configure()
-    from processes.backtest.replay import run as run_replay
+    from processes.replay.command import run as run_replay
 
     raise typer.Exit(
         run_replay(

@@ -14,7 +14,7 @@ from processes.supervisor import warm
 from tests.support import ROOT
 
 NOT_IN_THE_LOOP = (
-    "processes.supervisor", "processes.inspector", "processes.backtest", "shm.observer",
+    "processes.supervisor", "processes.inspector", "processes.replay", "shm.observer",
 )  # fmt: skip
 # Called by tools and by nobody else.
 TOOLS_ONLY = {"shm.turn Twin.read"}

@@ -10,12 +10,12 @@ import pytest
 
 from common.errors import ConfigError, UsageError
 from common.instruments import Instrument
-from processes.backtest import replay
-from processes.backtest.facts import find_instrument
-from processes.backtest.options import ReplayOptions
+from processes.replay import command
+from processes.replay.facts import find_instrument
+from processes.replay.options import ReplayOptions
 
-from tests.processes.backtest.made_captures import Line, make_capture
-from tests.processes.backtest.naive_replay import Grid, NaiveReplay
+from tests.processes.replay.made_captures import Line, make_capture
+from tests.processes.replay.naive_replay import Grid, NaiveReplay
 from tests.support import capture
 
 BTC = "binance-usdm-btcusdt-20240808"
@@ -34,7 +34,7 @@ def run(path: Path, grid: Grid, tmp_path: Path) -> tuple[dict, str, str]:
     arguments += ["--qty-decimals", str(grid.qty_decimals)]
     for name, output in outputs.items():
         arguments += [f"--{name}", str(output)]
-    assert replay.main(arguments) == 0
+    assert command.main(arguments) == 0
     summary = json.loads(outputs["summary"].read_text())
     assert list(summary) == KEYS
     return summary, outputs["bbo"].read_text(), outputs["book"].read_text()
@@ -206,7 +206,7 @@ def test_a_damaged_snapshot_is_a_decode_error(bad, tmp_path):
 def test_a_known_symbol_needs_no_options(tmp_path, capsys):
     path = tmp_path / "capture"
     path.write_text("")
-    assert replay.run(path, venue="binance-usdm", symbol="1000SHIBUSDT") == 0
+    assert command.run(path, venue="binance-usdm", symbol="1000SHIBUSDT") == 0
     assert "book_valid" in capsys.readouterr().out
 
 
@@ -228,17 +228,17 @@ def test_wrong_options_are_refused_with_a_reason(options, message, tmp_path):
     path.write_text("")
     wanted = {"capture": path, "venue": "binance-usdm", "symbol": "BTCUSDT", **options}
     with pytest.raises(UsageError, match=message):
-        replay.run(**wanted)
+        command.run(**wanted)
 
 
 def test_a_missing_instruments_file_is_a_config_error(tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
-        replay.run(
+        command.run(
             tmp_path / "x", venue="binance-usdm", symbol="BTCUSDT", instruments=tmp_path / "none"
         )
 
 
 def test_errors_become_exit_codes(tmp_path, capsys):
     arguments = [str(tmp_path / "none"), "--venue", "binance-usdm", "--symbol", "BTCUSDT"]
-    assert replay.main(arguments) == 2
+    assert command.main(arguments) == 2
     assert "no such file" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """`tickring replay CAPTURE`: a recorded session through the live kernels, without sockets.
 
-Also `python -m processes.backtest.replay`. Nothing that brings numba in is imported before the
+Also `python -m processes.replay.command`. Nothing that brings numba in is imported before the
 kernel cache has been chosen.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from common import kernel_cache
 from common.errors import TickringError
-from processes.backtest.options import ReplayOptions
+from processes.replay.options import ReplayOptions
 
 
 def run(capture: Path, **options: Any) -> int:
@@ -28,8 +28,8 @@ def run(capture: Path, **options: Any) -> int:
         UsageError: an option is wrong, a file cannot be read or written, the symbol is unknown.
         ConfigError: the instruments file or the set-up's file is wrong.
     """
-    from processes.backtest.facts import find_instrument
-    from processes.backtest.session import replay
+    from processes.replay.facts import find_instrument
+    from processes.replay.session import replay
 
     wanted = ReplayOptions(capture=capture, **options)
     summary, aside = replay(wanted, find_instrument(wanted))

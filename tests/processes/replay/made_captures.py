@@ -4,7 +4,7 @@ import json
 import random
 from typing import NamedTuple
 
-from tests.processes.backtest.naive_replay import Grid
+from tests.processes.replay.naive_replay import Grid
 
 GRIDS = [
     Grid("BTCUSDT", "0.10", "0.001", 2, 3),

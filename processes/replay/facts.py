@@ -5,7 +5,7 @@ from pathlib import Path
 from common.errors import UsageError
 from common.fixed_point import decimals_of
 from common.instruments import Instrument, InstrumentFacts, check_symbol, load_facts
-from processes.backtest.options import ReplayOptions
+from processes.replay.options import ReplayOptions
 
 VENUES = ("binance-usdm",)
 DEFAULT_FILE = Path("configs", "instruments.toml")

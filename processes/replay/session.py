@@ -17,7 +17,12 @@ from common.binance_depth import snapshot_end_slots, snapshot_slots
 from common.errors import BugError
 from common.instruments import Instrument
 from common.records import LEVELS_PER_SLOT
-from processes.backtest.capture import (
+from processes.book.config import BookConfig
+from processes.book.counters import Counter
+from processes.book.rehearsal import private_stage
+from processes.feed.decoded import Decoded, new_state, slots_max
+from processes.feed.symbols import symbol_table
+from processes.replay.capture import (
     DONE,
     EVENTS,
     FOREIGN,
@@ -35,15 +40,10 @@ from processes.backtest.capture import (
     read_blocks,
     read_lines,
 )
-from processes.backtest.chain import Chain
-from processes.backtest.options import ReplayOptions
-from processes.backtest.results import BboWriter, book_text, sha256_of, write_text
-from processes.backtest.snapshot_line import Foreign, is_json_without_event, snapshot_of
-from processes.book.config import BookConfig
-from processes.book.counters import Counter
-from processes.book.rehearsal import private_stage
-from processes.feed.decoded import Decoded, new_state, slots_max
-from processes.feed.symbols import symbol_table
+from processes.replay.chain import Chain
+from processes.replay.options import ReplayOptions
+from processes.replay.results import BboWriter, book_text, sha256_of, write_text
+from processes.replay.snapshot_line import Foreign, is_json_without_event, snapshot_of
 from shm.ring import read_only, release
 from shm.words import P_CURSOR
 

@@ -3,9 +3,9 @@
 import pytest
 
 from common.instruments import check_symbol, load_facts
-from processes.backtest import replay
-from processes.backtest.facts import find_instrument
-from processes.backtest.options import ReplayOptions
+from processes.replay import command
+from processes.replay.facts import find_instrument
+from processes.replay.options import ReplayOptions
 
 from tests.support import ROOT
 
@@ -44,6 +44,6 @@ def test_lines_finer_than_the_grid_come_with_a_hint(tmp_path, capsys):
     path.write_text(
         '5 {"e":"depthUpdate","s":"BTCUSDT","U":1,"u":2,"pu":0,"b":[["1.05","1"]],"a":[]}\n'
     )
-    assert replay.run(path, venue="binance-usdm", symbol="BTCUSDT") == 0
+    assert command.run(path, venue="binance-usdm", symbol="BTCUSDT") == 0
     told = capsys.readouterr()
     assert "1 lines are finer than the grid of BTCUSDT" in told.err

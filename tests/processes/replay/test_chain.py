@@ -3,13 +3,13 @@
 import pytest
 
 from common.errors import ConfigError
-from processes.backtest.chain import Chain
-from processes.backtest.results import BboWriter
-from processes.backtest.session import Session
+from processes.replay.chain import Chain
+from processes.replay.results import BboWriter
+from processes.replay.session import Session
 
-from tests.processes.backtest.made_captures import make_capture
-from tests.processes.backtest.naive_replay import Grid
-from tests.processes.backtest.test_replay import naive, options_of
+from tests.processes.replay.made_captures import make_capture
+from tests.processes.replay.naive_replay import Grid
+from tests.processes.replay.test_replay import naive, options_of
 
 SET_UP = """
 state_dir = "is not looked at"
