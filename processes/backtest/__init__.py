@@ -1,0 +1,1 @@
+"""The backtester: strategy, risk checks and a simulated exchange in one compiled loop."""
