@@ -35,6 +35,7 @@ from shm.recorded import (
     open,
     read_manifest,
     segments_of,
+    size_of,
 )
 from shm.ring import layout_of
 from shm.slot_file import (
@@ -66,6 +67,7 @@ __all__ = [
     "open",
     "read_manifest",
     "segments_of",
+    "size_of",
     "write_manifest",
 ]
 RECORDINGS = "recordings"  # folder of all runs in a state folder
