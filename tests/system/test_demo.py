@@ -79,6 +79,8 @@ def check_recording(demo: Demo) -> None:
     """Check that all that was published is in the recording, and that it says so."""
     run = demo.recording()
     assert run.manifest["complete"] and run.check() == []
+    assert demo.summary["recording"]["path"] == str(run.path)
+    assert f"recording {run.path} complete" in demo.text
     published = {row["name"]: row["published"] for row in demo.summary["rings"]}
     del published["rest.session.gateway"]  # it carries a secret
     for name, count in published.items():
