@@ -167,6 +167,23 @@ def count_valid_entries(words, root):
     return len(words) // 8
 
 
+@njit(cache=True, _nrt=False)
+def find_damaged(words, sizes, sums):
+    """Return which of some blocks, one behind the other, is the first that is damaged; -1: none.
+
+    Args:
+        words: int64[n], contiguous, read: the blocks.
+        sizes: int64[m], words of each.
+        sums: int64[m], what their checksums must be.
+    """
+    start = 0
+    for i in range(len(sizes)):
+        if checksum(words[start : start + sizes[i]]) != sums[i]:
+            return i
+        start += sizes[i]
+    return -1
+
+
 def slot_dtype(layout: str, record_bytes: int) -> np.dtype:
     """Return the dtype of one slot."""
     if layout == MARKET:
@@ -493,3 +510,4 @@ def warm_up() -> None:
     words = np.zeros(ENTRY_WORDS, np.int64)
     checksum(words)
     count_valid_entries(words, 0)
+    find_damaged(words, words[:1], words[:1])

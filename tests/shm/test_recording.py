@@ -3,9 +3,13 @@
 import os
 import resource
 import signal
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from common.enums import MarketKind
 from common.errors import SegmentError, UnavailableError
@@ -410,6 +414,50 @@ def test_packing_given_up_leaves_the_plain_file(tmp_path):
     assert opened(tmp_path).spans == [(0, 200)]
     record(tmp_path)  # the next start cleans up
     assert not list((tmp_path / KEY).glob("*.part"))
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(1, 40)),
+        st.tuples(st.just("gap"), st.integers(1, 40)),
+        st.tuples(st.sampled_from(["kill", "close", "pack"]), st.just(0)),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(STEPS, st.lists(st.tuples(st.integers(0, 1_000), st.integers(0, 60)), max_size=8))
+def test_whatever_was_written_is_read(steps, reads):
+    """A dict of sequences is the naive twin of a recording."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder)
+        writer, naive, told = record(run, segment_bytes_max=50 * 64), {}, []
+        for step, count in steps:
+            first = writer.next_sequence
+            if step == "write":
+                writer.write(slots(first, count))
+                naive.update((n, n * 100) for n in range(first, first + count))
+            elif step == "gap":
+                writer.gap(first, first + count - 1)
+                told.append((first, first + count - 1))
+            elif step == "pack" and writer.closed:
+                packer = slot_file.Packer(writer.closed.pop())
+                while packer.step() is None:
+                    pass
+            elif step != "pack":
+                if step == "close":
+                    writer.close()
+                writer = record(run, segment_bytes_max=50 * 64)
+                assert writer.next_sequence == first
+        ring = opened(run)
+        assert ring.gaps == told and ring.check() == []
+        found = {n: int(v) for at, part in ring.blocks(7) for n, v in enumerate(part[:, 0], at)}
+        assert found == naive
+        for first, count in reads:
+            if all(n in naive for n in range(first, first + count)) and first in naive:
+                assert np.array_equal(ring.read(first, first + count), slots(first, count))
+        ring.close()
 
 
 def naive_checksum(words):
