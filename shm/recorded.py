@@ -12,12 +12,12 @@ import numpy as np
 from common.errors import SegmentError, UnavailableError
 from common.layout import dtype_of
 from common.records import MARKET_SLOTS
+from shm.packing import PACKED_SUFFIX, packed_path, unpack
 from shm.ring import layout_of
 from shm.slot_file import (
     INDEX_ENTRY,
     INDEX_SUFFIX,
     MARKET_SLOT,
-    PACKED_SUFFIX,
     SLOTS_SUFFIX,
     STATE,
     Entry,
@@ -26,11 +26,10 @@ from shm.slot_file import (
     checksum,
     find_damaged,
     index_of,
-    packed_path,
+    last_entry,
     read_entries,
     read_header,
     slot_dtype,
-    unpack,
 )
 
 MANIFEST = "manifest.json"
@@ -433,8 +432,11 @@ def _indexed(path: Path, header: Header, count: int) -> int:
     """Return how many of a file's slots its index covers; all without one."""
     if not index_of(path).exists():
         return count
-    entries = read_entries(index_of(path), header.checksum)
-    return min(count, int(entries["count"][entries["kind"] == Entry.SLOTS].sum()))
+    end = header.data_offset
+    for entry in last_entry(index_of(path)):
+        slots = int(entry["count"]) if entry["kind"] == Entry.SLOTS else 0
+        end = int(entry["byte_offset"]) + slots * header.record_bytes
+    return min(count, (end - header.data_offset) // header.record_bytes)
 
 
 def frame(path: Path | str, kinds: tuple[int, ...] = (), record: str = "") -> Any:

@@ -17,8 +17,9 @@ from processes.recorder.config import RecorderConfig
 from processes.recorder.counters import Counter
 from processes.recorder.tap import RingTap, StateTap
 from shm.counters import Counters
+from shm.packing import Packer
 from shm.recording import RecordingError, size_of, write_manifest
-from shm.slot_file import SLOTS_SUFFIX, Packer
+from shm.slot_file import SLOTS_SUFFIX
 
 BUFFER_WORDS = 1 << 15  # 256 KB: what is copied is still in the cache when it is summed and written
 PACK_BYTES = 1 << 18

@@ -15,7 +15,7 @@ from common.enums import MarketKind
 from common.errors import SegmentError, UnavailableError
 from common.layout import describe
 from common.records import LAYOUTS
-from shm import slot_file
+from shm import packing, slot_file
 from shm.recording import RecordingError, RingWriter, Run, frame, open, write_manifest
 from shm.ring import MARKET
 
@@ -313,20 +313,47 @@ def test_a_segment_opens_as_an_array_and_a_frame(tmp_path):
         frame(path, record="REPORT")
 
 
-def test_ten_gigabytes_open_at_once(tmp_path, benchmark_ns):
+@pytest.mark.parametrize("has_index", [True, False])
+def test_ten_gigabytes_open_at_once(tmp_path, within_ns, has_index):
     """A sparse file: opening maps, it does not read."""
     record(tmp_path, 1)
-    path, size = files(tmp_path)[0], 10_000_000_000
-    os.truncate(path, path.stat().st_size - 64 + size // 64 * 64)
-    files(tmp_path, ".index")[0].unlink()
-    with benchmark_ns(1_000_000_000):
+    path, index = files(tmp_path)[0], files(tmp_path, ".index")[0]
+    count = 10_000_000_000 // 64
+    os.truncate(path, path.stat().st_size + (count - 1) * 64)
+    entry = np.fromfile(index, slot_file.INDEX_ENTRY)
+    entry["count"] = count
+    entry["entry_checksum"] = slot_file.checksum(entry.view(np.int64)[:7])
+    entry.tofile(index)
+    with within_ns(1_000_000_000):
+        assert opened(tmp_path).spans == [(0, count)]
+    if not has_index:
+        index.unlink()
+    with within_ns(1_000_000_000):
         mapped = open(path)
-        assert mapped.nbytes == size // 64 * 64
+        assert len(mapped) == count and mapped.nbytes >= 9_999_999_936
         assert mapped["ts_recv_ns"][-1] == 0 and mapped["ts_recv_ns"][0] == 1
 
 
+def test_a_segment_opens_as_far_as_its_index_goes(tmp_path):
+    writer = record(tmp_path, 5)
+    path, index = files(tmp_path)[0], files(tmp_path, ".index")[0]
+    with path.open("ab") as file:
+        file.write(bytes(3 * 64))  # slots without an entry yet
+    assert len(open(path)) == 5
+    writer.gap(5, 9)
+    assert len(open(path)) == 5
+    with index.open("ab") as file:
+        file.write(bytes(100))
+    assert len(open(path)) == 5
+    flip(index, 80)
+    with pytest.raises(SegmentError, match="entry at byte 64 is damaged"):
+        open(path)
+    index.write_bytes(b"")
+    assert len(open(path)) == 0
+
+
 @pytest.fixture
-def benchmark_ns():
+def within_ns():
     from contextlib import contextmanager
 
     from common import clock
@@ -374,7 +401,7 @@ def test_closed_segments_are_packed_and_read_as_before(tmp_path):
     writer = record(tmp_path, *[100] * 9, segment_bytes_max=300 * 64)
     writer.close()
     for path in writer.closed:
-        packer = slot_file.Packer(path)
+        packer = packing.Packer(path)
         steps = 1
         while packer.step(8_192) is None:
             steps += 1
@@ -394,7 +421,7 @@ def test_closed_segments_are_packed_and_read_as_before(tmp_path):
 def test_a_reader_does_not_mind_that_a_segment_is_packed_meanwhile(tmp_path):
     writer = record(tmp_path, 100, 100, segment_bytes_max=64)
     ring = opened(tmp_path)
-    packer = slot_file.Packer(writer.closed[0])
+    packer = packing.Packer(writer.closed[0])
     while packer.step() is None:
         pass
     assert np.array_equal(ring.read(0, 200), slots(0, 200)) and ring.check() == []
@@ -408,7 +435,7 @@ def test_a_reader_does_not_mind_that_a_segment_is_packed_meanwhile(tmp_path):
 
 def test_packing_given_up_leaves_the_plain_file(tmp_path):
     writer = record(tmp_path, 100, 100, segment_bytes_max=64)
-    packer = slot_file.Packer(writer.closed[0])
+    packer = packing.Packer(writer.closed[0])
     packer.step(4_096)
     packer.close()
     assert opened(tmp_path).spans == [(0, 200)]
@@ -442,7 +469,7 @@ def test_whatever_was_written_is_read(steps, reads):
                 writer.gap(first, first + count - 1)
                 told.append((first, first + count - 1))
             elif step == "pack" and writer.closed:
-                packer = slot_file.Packer(writer.closed.pop())
+                packer = packing.Packer(writer.closed.pop())
                 while packer.step() is None:
                     pass
             elif step != "pack":
