@@ -77,6 +77,13 @@ def test_records_of_other_layouts_and_wide_blocks(tmp_path):
     assert np.array_equal(open(files(tmp_path)[0]), reports)
 
 
+def test_records_of_another_size_are_refused(tmp_path):
+    with pytest.raises(SegmentError, match="records of 8 bytes, expected 64 of MARKET"):
+        RingWriter(tmp_path, KEY, MARKET, 1024).write(np.arange(8))
+    with pytest.raises(SegmentError, match="record is 'NOTHING', expected MARKET or a name"):
+        RingWriter(tmp_path, KEY, "NOTHING", 1024)
+
+
 def test_state_checkpoints_have_any_width(tmp_path):
     writer = RingWriter(tmp_path, "strategy.state", "STATE", 1, text="block: 3 words\n")
     writer.write(np.array([[7, 1, 2, 3]]))
