@@ -130,20 +130,23 @@ class RecorderStage:
         moved, is_behind = 0, False
         values = self.values
         for tap in self.taps:
-            laps, lost = tap.laps, tap.lost
+            gap_end, lost = tap.gap_end, tap.lost
             count = tap.move(self._buffer)
-            if tap.laps > laps:
-                values[Counter.LAPS] += tap.laps - laps
+            if tap.gap_end > gap_end:
+                values[Counter.LAPS] += 1
                 values[Counter.SLOTS_LOST] += tap.lost - lost
                 self._on_gap(tap)
+            if count == 0:
+                continue
             lag = count
             if (count + 1) * tap.observer.width > len(self._buffer):
                 lag += tap.observer.lag
                 is_behind |= lag > count
             values[Counter.LAG_MAX] = max(values[Counter.LAG_MAX], lag)
             moved += count
-        values[Counter.SLOTS] += moved
-        values[Counter.BYTES] = self.total_bytes
+        if moved:
+            values[Counter.SLOTS] += moved
+            values[Counter.BYTES] = self.total_bytes
         return moved, is_behind
 
     def _on_gap(self, tap: RingTap) -> None:
