@@ -4,7 +4,14 @@ import math
 
 from common.enums import Side
 from processes.strategy.api import strategy
-from processes.strategy.verbs import is_tradable, microprice, now_ns, quote, set_timer
+from processes.strategy.verbs import (
+    clip_steps,
+    is_tradable,
+    microprice,
+    now_ns,
+    quote,
+    set_timer,
+)
 
 INSTRUMENTS_MAX = 64
 
@@ -54,18 +61,14 @@ class MarketMaker:
         fair = s["fair"][i]
         fair = price if fair == 0.0 else fair + p["smoothing"] * (price - fair)
         s["fair"][i] = fair
-        row = d.instruments[i]
-        scale = 1.0
-        for _ in range(row["price_grid_decimals"] + row["qty_grid_decimals"]):
-            scale *= 10.0
-        lot = row["lot_size_steps"]
-        clip = max(int(p["clip_notional"] * scale / fair) // lot, 1) * lot
+        tick = d.instruments[i]["tick_size_steps"]
+        clip = clip_steps(d, i, p["clip_notional"], fair)
         room = clip * p["position_clips_max"]
         held = d.position[i] / (1.0 * clip)
         middle = fair * (1.0 - 0.0001 * p["skew_bps"] * held)
         edge = 0.0001 * p["edge_bps"] * fair
-        bid = min(middle - edge, 1.0 * (book["ask_price_steps"][0] - row["tick_size_steps"]))
-        ask = max(middle + edge, 1.0 * (book["bid_price_steps"][0] + row["tick_size_steps"]))
+        bid = min(middle - edge, 1.0 * (book["ask_price_steps"][0] - tick))
+        ask = max(middle + edge, 1.0 * (book["bid_price_steps"][0] + tick))
         hold = 0.0001 * p["requote_bps"] * fair
         bid_qty = max(min(clip, room - d.position[i]), 0)
         ask_qty = max(min(clip, room + d.position[i]), 0)
