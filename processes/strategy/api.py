@@ -183,8 +183,6 @@ def params_of(cls: type, values: dict[str, int | float]) -> np.ndarray:
             raise ConfigError(f"strategy.params.{name}: found {value!r}, expected an integer")
         least, most = cls.RANGES[name]  # type: ignore[attr-defined]
         if not least <= value <= most:
-            raise ConfigError(
-                f"strategy.params.{name}: found {value}, expected {least} to {most}"
-            )
+            raise ConfigError(f"strategy.params.{name}: found {value}, expected {least} to {most}")
         record[name] = value
     return record

@@ -90,13 +90,13 @@ def may_send(s, p, d, i):
 class Liquidation:
     """One clip with a liquidation cascade: a fast price on far more volume than usual.
 
-    Rule: a tick is one public trade, of the one kind the feed carries; velocity is the change of the
-    trade price over the last `ticks` ticks, in basis points of the older price; the ratio is the
-    quantity of those ticks over `ticks` x the average quantity of a trade (a plain mean of the first
-    `average_ticks`, from then on exponential with weight 1 / `average_ticks`). Flat, |velocity| is
-    at least `velocity_bps_min` and the ratio at least `burst_ratio_min`: take one clip in the
-    direction of the velocity. Holding, and the ratio is at most `normal_ratio_max` or the last trade
-    is `quiet_ns_max` old: take the position out.
+    Rule: a tick is one public trade, of the one kind the feed carries; velocity is the change of
+    the trade price over the last `ticks` ticks, in basis points of the older price; the ratio is
+    the quantity of those ticks over `ticks` x the average quantity of a trade (a plain mean of the
+    first `average_ticks`, from then on exponential with weight 1 / `average_ticks`). Flat,
+    |velocity| is at least `velocity_bps_min` and the ratio at least `burst_ratio_min`: take one
+    clip in the direction of the velocity. Holding, and the ratio is at most `normal_ratio_max` or
+    the last trade is `quiet_ns_max` old: take the position out.
 
     `clip_notional` is quote currency, rounded down to the lot size, at least one lot; the position
     is never larger than one clip, and an entry that fills in part is kept as it is. An order

@@ -10,6 +10,7 @@ from processes.strategy.verbs import (
     microprice,
     now_ns,
     quote,
+    quote_index,
     set_timer,
 )
 
@@ -80,12 +81,22 @@ class MarketMaker:
             quote(d, i, Side.ASK, int(math.ceil(ask)), ask_qty)
 
     def on_report(s, p, d, i, report):
+        if not 0 <= i < INSTRUMENTS_MAX:
+            return
+        side, fair = report["side"], s["fair"][i]
         # A terminal order leaves its side empty: the next book must quote it again.
-        if i < INSTRUMENTS_MAX and report["leaves_qty_steps"] == 0:
-            if report["side"] == Side.BID:
+        if report["leaves_qty_steps"] == 0:
+            if side == Side.BID:
                 s["quoted_bid"][i] = 0.0
             else:
                 s["quoted_ask"][i] = 0.0
+        # What was filled leaves less room than there was when the quantity was wanted.
+        if fair > 0.0:
+            clip = clip_steps(d, i, p["clip_notional"], fair)
+            room = max(clip * p["position_clips_max"] - side * d.position[i], 0)
+            wanted = d.quotes[quote_index(i, side, 0)]
+            if wanted["qty_steps"] > room:
+                quote(d, i, side, wanted["price_steps"], room)
 
     def on_gap(s, p, d, i):
         quote(d, i, Side.BID, 0, 0)

@@ -129,8 +129,8 @@ class MeanReversion:
     reduce-only, at most `slippage_bps` through the touch. After a request was refused or the order
     expired, nothing is wanted for `pause_ns`. An invalid book or a gap pulls the order and empties
     the window, a sample `stale_ns_max` late empties it before it, and a position without a full
-    window is worked out. A book older than `stale_ns_max` pulls the order. The first 8 instruments of the
-    run are traded.
+    window is worked out. A book older than `stale_ns_max` pulls the order. The first 8 instruments
+    of the run are traded.
 
     It quotes: it is paid for standing where others run to, and at a distance of a few basis points
     the taker's fee would be most of what it hopes for.

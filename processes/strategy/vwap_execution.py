@@ -48,7 +48,7 @@ def child_steps(s, p, d, i):
     price = mid(d.books[i])
     child = clip_steps(d, i, p["child_notional"], price)
     qty = min(due, room)
-    if qty >= left and not is_enough(d, i, price, left - child):
+    if not is_enough(d, i, price, left - child):
         child = left  # a rest that the venue would not take alone goes along
     if qty < child and qty < left:
         return 0
@@ -76,7 +76,7 @@ def child_steps(s, p, d, i):
     },
 )
 class VwapExecution:
-    """A parent order a instrument, in children that follow the volume expected of the day.
+    """One parent order an instrument, in children that follow the volume curve expected.
 
     Rule: the parent begins at the first slice with a fresh book; it is `parent_notional` of quote
     currency at the mid of that moment, bought (`side` 1) or sold (-1; 0 does nothing). The horizon,
@@ -87,11 +87,11 @@ class VwapExecution:
     the horizon the rest is due at once and still worked within the participation limit.
 
     Notionals are rounded down to the lot size, at least one lot. Done is the change of the position
-    since the beginning, so that a fill counts whenever it comes, and the parent is never exceeded. A
-    rest below the venue's least notional goes with the last child, or stays undone. A child trades
-    at most `slippage_bps` through the touch; what it leaves is due in a later slice, and so is one
-    that was refused. Nothing is sent while an order of the instrument is live, on an invalid book,
-    or on one older than `stale_ns_max`. A restart goes on with the same parent. The first 64
+    since the beginning, so that a fill counts whenever it comes, and the parent is never exceeded.
+    A rest below the venue's least notional goes with the last child, or stays undone. A child
+    trades at most `slippage_bps` through the touch; what it leaves is due in a later slice, and so
+    is one that was refused. Nothing is sent while an order of the instrument is live, on an invalid
+    book, or on one older than `stale_ns_max`. A restart goes on with the same parent. The first 64
     instruments of the run are traded.
 
     It takes: its promise is the curve, and a child that waits in a queue falls behind just when

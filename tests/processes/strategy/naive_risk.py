@@ -2,6 +2,7 @@
 
 from common.enums import ExecType, OrderPending, OrderStatus, ReportKind, RequestKind, TimeInForce
 
+MIDS = (100_000, 50_000)  # where prices of `play` begin; they stay within a tenth of it
 PENDING = {RequestKind.REPLACE: OrderPending.REPLACE, RequestKind.CANCEL: OrderPending.CANCEL}
 
 
@@ -24,7 +25,7 @@ class NaiveRisk:
         """Take the intents of one turn."""
         for intent in intents:
             self.requests.append(intent)
-            if intent["kind"] == RequestKind.NEW:
+            if is_new(intent):
                 self.orders[int(intent["client_order_id"])] = {
                     "i": int(intent["instrument_id"]),
                     "slot": int(intent["order_slot"]),
@@ -44,6 +45,18 @@ class NaiveRisk:
                 asked = [r["order_qty_steps"] for r in self.requests if targets(r, name)]
                 total += max([order["qty"], *map(int, asked)]) - order["cum"]
         return total
+
+    def in_flight(self, i):
+        """Return how many requests for orders of this instrument that are not over are unanswered.
+
+        One for an order that was filled meanwhile asks for nothing any more.
+        """
+        names = [
+            int(r["client_order_id" if is_new(r) else "orig_client_order_id"])
+            for r in self.requests
+            if r["instrument_id"] == i
+        ]
+        return sum(name in self.orders for name in names)
 
     def report(self, name, order, exec_type, status, request=0):
         """Tell the strategy of an order; a terminal one is forgotten."""
@@ -87,7 +100,7 @@ class NaiveRisk:
         """Answer one request in flight, not always the oldest."""
         intent = self.requests.pop(luck.randrange(len(self.requests)))
         request = int(intent["client_order_id"])
-        if intent["kind"] == RequestKind.NEW:
+        if is_new(intent):
             self.answer_new(luck, request)
             return
         name = int(intent["orig_client_order_id"])
@@ -139,9 +152,13 @@ class NaiveRisk:
         self.h.ready(self.position)
 
 
+def is_new(request):
+    return request["kind"] == RequestKind.NEW
+
+
 def targets(request, name):
     """Return True if a request in flight changes the order of this name."""
-    return request["kind"] != RequestKind.NEW and int(request["orig_client_order_id"]) == name
+    return not is_new(request) and int(request["orig_client_order_id"]) == name
 
 
 def play(h, luck, turns, check):
@@ -155,17 +172,18 @@ def play(h, luck, turns, check):
     """
     risk = NaiveRisk(h)
     risk.reset()
-    mids, drift, out = [100_000, 50_000], [0, 0], b""
+    mids, drift, out = list(MIDS), [0, 0], b""
     for _ in range(turns):
         i = luck.randrange(2)
         if luck.random() < 0.05:
             drift[i] = luck.randint(-40, 40)
-        mids[i] = min(max(mids[i] + drift[i] + luck.randint(-10, 10), 40_000), 110_000)
+        mid = mids[i] + drift[i] + luck.randint(-10, 10)
+        mids[i] = min(max(mid, MIDS[i] * 9 // 10 + 100), MIDS[i] * 11 // 10)
         bids = [(mids[i] - k, luck.randint(1, 50)) for k in range(1, luck.randint(2, 12))]
         asks = [(mids[i] + k, luck.randint(1, 50)) for k in range(1, luck.randint(2, 12))]
         event = luck.random()
         if event < 0.5:
-            age = 5_000 if luck.random() < 0.03 else 0
+            age = 50_000 if luck.random() < 0.03 else 0
             h.book(i, bids, asks, ts_recv_ns=h.now - age, invalid=luck.random() < 0.03)
         elif event < 0.85:
             scale = 20 if drift[i] else 1
