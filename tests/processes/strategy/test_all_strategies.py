@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from common.enums import RequestKind
 from processes.strategy import api
+from processes.strategy import desk as at
 from processes.supervisor.check import check_config
 
 from tests.processes.strategy.harness import Harness
@@ -80,6 +81,7 @@ def check_limits(case):
             steps_max = int(case.clips_max * CLIP / (0.9 * MIDS[i]))
             for side in (1, -1):
                 assert risk.exposure(i, side) <= steps_max
+        assert risk.h.d.words[at.REJECT_COUNT] == 0, "no verb is called that is then refused"
         for intent in intents:
             assert intent["kind"] in (RequestKind.NEW, RequestKind.REPLACE, RequestKind.CANCEL)
             if intent["reduce_only"]:
