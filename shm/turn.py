@@ -160,17 +160,22 @@ def recover(turn):
 
 
 @njit(cache=True, _nrt=False)
-def state_hash(words, block):
+def chain_hash(found, word):
+    """Return the hash of what `found` is the hash of, with one more word behind it."""
+    found = multiply_wrapping(found ^ word, _HASH_MULTIPLIER)
+    return found ^ ((found >> 29) & 0x7FFFFFFFF)
+
+
+@njit(cache=True, _nrt=False)
+def state_hash(words):
     """Return a 63-bit hash of one state block; equal states have equal hashes.
 
     Args:
-        words: int64[2, n], read.
-        block: 0 or 1.
+        words: int64[n], read.
     """
     found = _HASH_START
-    for i in range(words.shape[1]):
-        found = multiply_wrapping(found ^ words[block, i], _HASH_MULTIPLIER)
-        found ^= (found >> 29) & 0x7FFFFFFFF
+    for i in range(words.shape[0]):
+        found = chain_hash(found, words[i])
     return found & 0x7FFFFFFFFFFFFFFF
 
 
