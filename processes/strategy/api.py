@@ -9,6 +9,7 @@ compiled engine, and an edit would meet a stale cached one.
 import hashlib
 import importlib
 import inspect
+import os
 import re
 import sys
 import sysconfig
@@ -20,6 +21,7 @@ import numba
 import numpy as np
 from numba.extending import overload
 
+from common import kernel_cache
 from common.errors import ConfigError
 
 HOOKS = {
@@ -32,6 +34,7 @@ HOOKS = {
     "on_gap": "s, p, d, i",
 }
 _INSTALLED = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
+_OWN = tuple(f"{kernel_cache.ROOT / package}{os.sep}" for package in kernel_cache.PACKAGES)
 _PYTHON: dict[tuple[str, str], Callable] = {}
 
 
@@ -55,7 +58,7 @@ _GENERIC = {hook: globals()[hook] for hook in HOOKS}
 
 
 def reachable_files(functions: list[Callable]) -> list[Path]:
-    """Return the source files that the functions reach by name, installed packages left out."""
+    """Return the source files that the functions reach by name, other people's packages left out."""
     files: set[Path] = set()
     seen: set[int] = set()
     queue: list[object] = list(functions)
@@ -69,7 +72,7 @@ def reachable_files(functions: list[Callable]) -> list[Path]:
             file = inspect.getfile(item)
         except TypeError:  # a builtin module
             continue
-        if file.startswith(_INSTALLED):
+        if file.startswith(_INSTALLED) and not file.startswith(_OWN):
             continue
         files.add(Path(file))
         names = item.__globals__ if isinstance(item, FunctionType) else vars(item)
@@ -82,10 +85,11 @@ def reachable_files(functions: list[Callable]) -> list[Path]:
 
 
 def source_hash(functions: list[Callable]) -> str:
-    """Return 16 hex digits over the contents of all reachable files."""
+    """Return 16 hex digits over names and contents of all reachable files, wherever they lie."""
     digest = hashlib.sha256()
-    for path in reachable_files(functions):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    files = [(path.name.encode(), path.read_bytes()) for path in reachable_files(functions)]
+    for name, content in sorted(files):
+        digest.update(name + b"\0" + content + b"\0")
     return digest.hexdigest()[:16]
 
 
