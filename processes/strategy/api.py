@@ -58,7 +58,7 @@ _GENERIC = {hook: globals()[hook] for hook in HOOKS}
 
 
 def reachable_files(functions: list[Callable]) -> list[Path]:
-    """Return the source files that the functions reach by name, other people's packages left out."""
+    """Return the source files that the functions reach by name, others' packages left out."""
     files: set[Path] = set()
     seen: set[int] = set()
     queue: list[object] = list(functions)
