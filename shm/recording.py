@@ -55,6 +55,7 @@ from shm.slot_file import (
 __all__ = [
     "MANIFEST",
     "MARKET_SLOT",
+    "RECORDINGS",
     "STATE",
     "RecordingError",
     "RecordedSegment",
@@ -67,6 +68,7 @@ __all__ = [
     "segments_of",
     "write_manifest",
 ]
+RECORDINGS = "recordings"  # folder of all runs in a state folder
 SEGMENT_BYTES_MAX = 1 << 28
 
 
@@ -79,6 +81,7 @@ class RingWriter:
 
     Attributes:
         next_sequence: of the next slot to be written.
+        gap_end: sequence behind the last GAP, of earlier writers too; 0 none.
         bytes_written: by this writer, headers and indexes included.
         closed: files of slots that this writer has closed in a rotation.
     """
@@ -128,6 +131,7 @@ class RingWriter:
         self._path = self.folder
         self.is_broken = False
         self.bytes_written = 0
+        self.gap_end = 0
         self.closed: list[Path] = []
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -150,6 +154,9 @@ class RingWriter:
             if len(found.entries):
                 last = found.entries[-1]
                 end = int(last["first_sequence"] + last["count"])
+                gaps = found.entries[found.entries["kind"] == Entry.GAP]
+                if len(gaps):
+                    self.gap_end = int(gaps[-1]["first_sequence"] + gaps[-1]["count"])
             else:
                 _remove(found.path)
         return end
@@ -204,6 +211,7 @@ class RingWriter:
             self._break()
             raise _refused(self._path, error) from None
         self.next_sequence += count
+        self.gap_end = self.next_sequence
 
     def _recorded_bytes(self) -> int:
         """Bytes of a slot that was not seen yet."""

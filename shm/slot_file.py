@@ -446,19 +446,28 @@ class Packer:
         compressor = zstandard.ZstdCompressor(level=level, write_checksum=True)
         self._packing: Any = compressor.compressobj(size=size)
 
-    def step(self, bytes_max: int = 1 << 20) -> bool:
-        """Pack at most so many bytes; True: done, only the packed file is left."""
+    def step(self, bytes_max: int = 1 << 20) -> int | None:
+        """Pack at most so many bytes.
+
+        Returns:
+            None: there is more; else it is done, only the packed file is left, and this is by how
+            many bytes it is larger, mostly less than 0.
+
+        Raises:
+            OSError: the disk is full or gone; close it then.
+        """
         data = self._source.read(bytes_max)
         if data:
             self._target.write(self._packing.compress(data))
-            return False
+            return None
         self._target.write(self._packing.flush())
         self._target.flush()
         os.fsync(self._target.fileno())
+        growth = self._target.tell() - self._source.tell()
         self.close()
         os.rename(self._draft, self.path.with_name(self.path.name + ".zst"))
         self.path.unlink()
-        return True
+        return growth
 
     def close(self) -> None:
         """Give up; the plain file stays."""
@@ -469,3 +478,10 @@ class Packer:
 def private_opener(path: str, flags: int) -> int:
     """Open a file that only this user may read."""
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def warm_up() -> None:
+    """Compile the kernels."""
+    words = np.zeros(ENTRY_WORDS, np.int64)
+    checksum(words)
+    count_valid_entries(words, 0)

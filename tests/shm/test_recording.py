@@ -355,7 +355,7 @@ def test_closed_segments_are_packed_and_read_as_before(tmp_path):
     for path in writer.closed:
         packer = slot_file.Packer(path)
         steps = 1
-        while not packer.step(8_192):
+        while packer.step(8_192) is None:
             steps += 1
         assert steps > 2 and not path.exists()
     assert len(files(tmp_path)) == 1 and len(files(tmp_path, ".slots.zst")) == 2
