@@ -7,7 +7,6 @@ It begins at the fresh desk of the session. Where turns or their inputs were not
 on from the first checkpoint of the state behind them; what lies between is not covered.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -15,10 +14,13 @@ import numpy as np
 from common import clock, order_ids
 from common.errors import SegmentError
 from common.records import ORDER_REQUEST, TURN
-from processes.replay.merge import count_places, new_marks
+from processes.replay.checkpoints import Checkpoints
+from processes.replay.merge import RING, count_places, new_marks
 from processes.replay.strategy_run import STRATEGY_ID, StrategyRun, is_whole
 from processes.replay.turns import (
+    DIFFERENCE,
     FOUND_WORDS,
+    IN_STATE,
     Inputs,
     Machine,
     Recorded,
@@ -31,7 +33,6 @@ from processes.strategy import engine
 from processes.strategy.turn_log import INPUTS
 
 LOG_TURNS = 1 << 16  # of one piece of the log
-STATES_MAX = 64  # checkpoints read at a time
 _STEP_NS = 50_000_000  # a paced replay looks so often
 
 
@@ -54,6 +55,7 @@ class Judge(Protocol):
     """What is done with the turns."""
 
     machine: Machine
+    found: np.ndarray  # int64[FOUND_WORDS]
 
     def take(self, recorded: Recorded, first: int, end: int) -> int:
         """Take the turns [first, end) of the piece; return the first one not taken."""
@@ -120,7 +122,9 @@ class Replay:
     Attributes:
         stretches: what was taken.
         breaks: why it could not go on.
-        difference: the turn that the judge has refused, with its record, if there is one.
+        difference: record of the first turn that differs, None if none does.
+        checkpoints_compared: state blocks of checkpoints that were compared.
+        recorded_state: the one behind `difference`, if that is what differs.
         marks: what a merge by timestamp would have done, see merge.py.
     """
 
@@ -138,6 +142,9 @@ class Replay:
         self._inputs = inputs
         self._intents = Slots(of.intents, "ORDER_REQUEST")
         self._compared = compared_bits("ORDER_REQUEST")
+        self._checkpoints = Checkpoints(of)
+        self.checkpoints_compared = 0
+        self.recorded_state: np.ndarray | None = None
 
     def recorded_intent(self, sequence: int) -> np.void:
         """Return the recorded ORDER_REQUEST of that sequence, of the turns taken last."""
@@ -166,45 +173,26 @@ class Replay:
                 self.stretches.append(Stretch(first, turn, is_fresh))
             if turn >= self.end_turn or self.difference is not None:
                 return
-            first, is_fresh = self._place_behind(turn), False
+            first, is_fresh = self._place(self._checkpoints.after(turn)), False
 
     def _first_place(self, before: int) -> tuple[int, bool]:
-        if before:
-            found = -1
-            for count, block in self._checkpoints():
-                if found <= count <= before:
-                    found, words = count, block
-            if found >= 0:
-                self._place(words)
-                return found, False
+        if before and self._checkpoints.before(before) >= 0:
+            return self._place(self._checkpoints.before(before)), False
         if self.of.log.spans and self.of.log.spans[0][0] == 0:
             self.start_fresh()
             return 0, True
         self.breaks.append(Break(0, "the turn's record"))
-        return self._place_behind(0), False
+        return self._place(self._checkpoints.after(0)), False
 
-    def _checkpoints(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield (turns taken, state block as words) of every checkpoint recorded."""
-        for _first, slots in self.of.states.blocks(STATES_MAX):
-            if slots.shape[1] - 1 != len(self.judge.machine.block_words):
-                raise SegmentError(
-                    f"{self.of.name}.state: block is {slots.shape[1] * 8 - 8} bytes, expected"
-                    f" {self.judge.machine.block_words.nbytes}: the strategy's state has changed"
-                )
-            for slot in slots:
-                yield int(slot[0]), slot[1:]
-
-    def _place_behind(self, turn: int) -> int:
-        """Put the machine to the first checkpoint after `turn`; return where it is, -1: none."""
-        for count, block in self._checkpoints():
-            if count > turn and count < self.of.turn_count:
-                self._place(block)
-                return count
-        return -1
-
-    def _place(self, block: np.ndarray) -> None:
+    def _place(self, turn: int) -> int:
+        """Put the machine to the checkpoint after `turn` turns; return where it is, -1: none."""
+        block = self._checkpoints.block(turn)
+        if block is None:
+            return -1
         self.judge.machine.block_words[:] = block
         self.judge.place()
+        self.marks[RING] = -1
+        return turn
 
     def _run_stretch(self, turn: int) -> int:
         """Take turns from `turn` on; return the first one that cannot be taken."""
@@ -213,15 +201,28 @@ class Replay:
             if not span:
                 self.breaks.append(Break(turn, "the turn's record"))
                 return turn
-            log = self._read_log(turn, min(span[0], turn + LOG_TURNS, self.end_turn))
+            checkpoint = self._checkpoints.after(turn)
+            limits = [span[0], turn + LOG_TURNS, self.end_turn]
+            log = self._read_log(turn, min(limits if checkpoint < 0 else [*limits, checkpoint]))
             usable = self._usable(log)
             self._run_piece(log[:usable])
             turn += usable
+            if self.difference is None and usable:
+                self._compare_state(log[usable - 1], self._checkpoints.block(turn))
             if self.difference is not None:
                 return int(self.difference["turn"])
             if usable < len(log):
                 return turn
         return turn
+
+    def _compare_state(self, last: np.void, block: np.ndarray | None) -> None:
+        """Compare the state with the checkpoint behind the turn `last`, if there is one."""
+        if block is None:
+            return
+        self.checkpoints_compared += 1
+        if not np.array_equal(block, self.judge.machine.block_words):
+            self.difference, self.recorded_state = last, block
+            self.judge.found[DIFFERENCE] = IN_STATE
 
     def _read_log(self, first: int, end: int) -> np.ndarray:
         """Return TURN[n].

@@ -11,7 +11,14 @@ from common.records import TURN
 from processes.replay.debug import Place, run_turn_under
 from processes.replay.decisions import LOG_TURNS, Pace, Replay, Verifier
 from processes.replay.strategy_run import StrategyRun
-from processes.replay.turns import Inputs, Machine, Recorded, new_machine, take_turn
+from processes.replay.turns import (
+    FOUND_WORDS,
+    Inputs,
+    Machine,
+    Recorded,
+    new_machine,
+    take_turn,
+)
 from processes.replay.verdict import (
     claim_of,
     coverage_of,
@@ -127,9 +134,10 @@ def _replay(of: StrategyRun, options: RunOptions, place: Place) -> int:
     replay.run()
     _print("replayed", *range_lines(replay))
     _print("merge", merge_line(replay.marks))
-    if not options.verify:
-        return 0
     _print("difference", *difference_lines(replay, verifier.found))
+    if not options.verify:
+        return int(replay.difference is not None)
+    _print("states", f"{replay.checkpoints_compared} checkpoints compared")
     coverage = coverage_of(of, verifier.found, place.turn + 1)
     print(summary_line(verifier.found, coverage))
     return int(replay.difference is not None or coverage < 1.0)
@@ -169,6 +177,7 @@ class _Stopper:
 
     def __init__(self, machine: Machine, place: Place) -> None:
         self.machine = machine
+        self.found = np.zeros(FOUND_WORDS, np.int64)
         self._place = place
 
     def place(self) -> None:

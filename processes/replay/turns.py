@@ -31,7 +31,7 @@ DIFFERENCE = 3  # what the first difference is in, NONE if there is none
 PLACE = 4  # of a different intent: which one of its turn
 FOUND_WORDS = 8
 
-NONE, IN_TURN, IN_INTENT = 0, 1, 2
+NONE, IN_TURN, IN_INTENT, IN_STATE = 0, 1, 2, 3
 
 
 class Machine(NamedTuple):

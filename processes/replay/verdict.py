@@ -8,6 +8,7 @@ import numpy as np
 from numba.core.registry import cpu_target
 
 from common.layout import rows_of
+from processes.replay.checkpoints import different_field
 from processes.replay.decisions import Replay
 from processes.replay.merge import MESSAGES, PUBLISHED_PLACES, RECEIVED_PLACES
 from processes.replay.strategy_run import StrategyRun
@@ -109,6 +110,9 @@ def difference_lines(replay: Replay, found: np.ndarray) -> list[str]:
         lines.append(f"{where}: intent {sequence}: {fields}")
         lines.append(f"  recorded  {intent_text(theirs, of.instruments)}")
         lines.append(f"  replayed  {intent_text(machine.desk.intents[place], of.instruments)}")
+    elif replay.recorded_state is not None:
+        field = different_field(of.block_dtype, machine.block_words, replay.recorded_state)
+        lines.append(f"checkpoint behind {where}: {field}")
     else:
         lines.append(f"{where}: {_fields('TURN', machine.written[0], logged)}")
     lines.append(f"look at it: tickring replay {of.run.path} --pdb --until turn:{logged['turn']}")

@@ -17,7 +17,7 @@ from common.records import BOOK, ORDER_REQUEST, TURN
 from processes.replay import decisions, run
 from processes.replay.decisions import Pace
 from processes.replay.run import RunOptions, replay_run
-from processes.replay.strategy_run import NoRecording, is_whole
+from processes.replay.strategy_run import NoRecording, StrategyRun, is_whole
 from processes.strategy.turn_log import HASHED_RECORDS
 
 from tests.processes.replay.recorded_runs import RecordedSession, rewrite
@@ -82,6 +82,7 @@ def test_a_session_replays_without_a_difference_and_opens_no_socket(long_run, ca
     assert numbers[0] > 300
     assert f"turns 0 to {len(log) - 1}, from the fresh desk" in text
     assert "claim       byte identity: sources " in text
+    assert "states      3 checkpoints compared" in text
 
 
 def test_another_machine_makes_a_weaker_claim(tmp_path, capsys):
@@ -141,6 +142,22 @@ def test_a_byte_flipped_in_a_file_is_named(copy):
     path.write_bytes(content)
     with pytest.raises(SegmentError, match=r"\.slots: checksum of bytes \d+ to \d+"):
         replay_run(RunOptions(path=copy, verify=True))
+
+
+def test_a_checkpoint_of_another_state_is_caught_and_its_field_named(long_run, tmp_path, capsys):
+    folder = shutil.copytree(long_run, tmp_path / "copy")
+    block = StrategyRun(run.Run.open(folder), "").block_dtype
+
+    def change(words):
+        words[1, 1:].view(block)["books"]["bid_qty_steps"][0, 1, 3] += 5
+
+    rewrite(folder, "strategy.state", change)
+    code, numbers, text = verify(folder, capsys)
+    assert code == 1 and numbers[3] == 1
+    found = re.search(
+        r"checkpoint behind turn \d+ at .*: books\[1, 3\] bid_qty_steps is (\d+)", text
+    )
+    assert found and f"recorded {int(found[1]) + 5}" in text, text
 
 
 @pytest.mark.parametrize(("field", "differs"), [("ts_pub_ns", 0), ("order_slot", 1)])
