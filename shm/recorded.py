@@ -11,12 +11,14 @@ import numpy as np
 from common.errors import SegmentError, UnavailableError
 from common.layout import dtype_of
 from common.records import MARKET_SLOTS
+from shm.ring import layout_of
 from shm.slot_file import (
     INDEX_ENTRY,
     INDEX_SUFFIX,
     MARKET_SLOT,
     PACKED_SUFFIX,
     SLOTS_SUFFIX,
+    STATE,
     Entry,
     Header,
     SlotSource,
@@ -79,8 +81,12 @@ class RingRecording:
         size_bytes: of the files.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, layout: str = "") -> None:
         """Read the indexes; slots are read when asked for.
+
+        Args:
+            folder: of the ring, in a run's.
+            layout: of its records, should there be no segment yet to tell it.
 
         Raises:
             SegmentError: a file is damaged, of another layout, or overlaps another one.
@@ -91,9 +97,9 @@ class RingRecording:
         self._segments = segments_of(folder)
         self.size_bytes = sum(path.stat().st_size for path in folder.iterdir())
         first = self._segments[0].header if self._segments else None
-        self.layout = first.layout if first else ""
+        self.layout = first.layout if first else layout
         self.capacity = first.capacity if first else 0
-        self.record_bytes = first.record_bytes if first else 8
+        self.record_bytes = first.record_bytes if first else bytes_of(layout)
         for found in self._segments:
             header = found.header
             if (header.layout, header.record_bytes) != (self.layout, self.record_bytes):
@@ -246,6 +252,11 @@ class RingRecording:
             self._source = None
 
 
+def bytes_of(layout: str) -> int:
+    """Return the bytes of a slot of a layout; 8 if that is not known."""
+    return 8 if layout in ("", STATE) else layout_of(layout)[1]
+
+
 def _brief(spans: list[tuple[int, int]]) -> str:
     shown = ", ".join(f"[{first}, {end})" for first, end in spans[:4])
     return f"{shown}, and {len(spans) - 4} more" if len(spans) > 4 else shown or "none"
@@ -275,8 +286,13 @@ class Run:
         """
         path = Path(path)
         manifest = read_manifest(path)
+        known = manifest.get("rings")
+        layouts = known if isinstance(known, dict) else {}
         folders = sorted(folder for folder in path.iterdir() if folder.is_dir())
-        return cls(path, manifest, {folder.name: RingRecording(folder) for folder in folders})
+        rings = {
+            folder.name: RingRecording(folder, layouts.get(folder.name, "")) for folder in folders
+        }
+        return cls(path, manifest, rings)
 
     @property
     def size_bytes(self) -> int:

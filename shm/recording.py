@@ -151,7 +151,7 @@ class RingWriter:
             draft.unlink()
         end = first_sequence
         for found in segments_of(self.folder):
-            if len(found.entries):
+            if np.any(found.entries["kind"] != Entry.END):
                 last = found.entries[-1]
                 end = int(last["first_sequence"] + last["count"])
                 gaps = found.entries[found.entries["kind"] == Entry.GAP]
@@ -302,11 +302,13 @@ class RingWriter:
         self._slots_fd = self._index_fd = -1
 
     def close(self) -> None:
-        """End the segment in order and put it on the disk.
+        """End the segment in order and put it on the disk; an empty one tells of the layout.
 
         Raises:
             RecordingError: that failed; what has an entry is whole all the same.
         """
+        if self._path == self.folder and self.layout != STATE:
+            self._begin_segment(self._recorded_bytes())
         if self._slots_fd >= 0:
             self._end_segment(is_last=True)
 

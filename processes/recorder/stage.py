@@ -136,7 +136,7 @@ class RecorderStage:
                 values[Counter.SLOTS_LOST] += tap.lost - lost
                 self._on_gap(tap)
             lag = count
-            if (count + 1) * tap.observer.width > BUFFER_WORDS:
+            if (count + 1) * tap.observer.width > len(self._buffer):
                 lag += tap.observer.lag
                 is_behind |= lag > count
             values[Counter.LAG_MAX] = max(values[Counter.LAG_MAX], lag)
@@ -274,6 +274,7 @@ class RecorderStage:
         try:
             if not self.is_stopped:
                 self._finish()
+                self.is_stopped = True
         except RecordingError as error:
             self._stop(str(error))
         finally:

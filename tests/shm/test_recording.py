@@ -260,6 +260,23 @@ def test_overlapping_segments_are_refused(tmp_path):
         opened(tmp_path)
 
 
+def test_an_empty_ring_tells_its_layout_and_may_be_gone_on_with(tmp_path):
+    record(tmp_path, first_sequence=7).close()
+    ring = opened(tmp_path)
+    assert (ring.layout, ring.capacity, ring.spans, ring.gaps) == (MARKET, 1024, [], [])
+    assert list(ring.blocks(10)) == []
+    record(tmp_path, 2, first_sequence=7).close()
+    record(tmp_path).close()
+    assert opened(tmp_path).spans == [(7, 9)]
+
+
+def test_a_ring_without_a_segment_has_the_layout_of_the_manifest(tmp_path):
+    RingWriter(tmp_path, KEY, MARKET, 1024)  # killed before the first slot
+    write_manifest(tmp_path, {"rings": {KEY: MARKET}})
+    ring = Run.open(tmp_path).rings[KEY]
+    assert (ring.layout, ring.words, ring.spans) == (MARKET, 8, [])
+
+
 def test_no_manifest_is_no_run(tmp_path):
     with pytest.raises(UnavailableError, match=r"manifest.json: no such file"):
         Run.open(tmp_path)
