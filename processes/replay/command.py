@@ -11,7 +11,6 @@ from typing import Any
 from common.errors import UsageError
 from processes.replay.options import ReplayOptions
 
-RECORDINGS = "recordings"
 _FLAGS = {"changes": "set", "debugger": "pdb"}
 
 
@@ -39,17 +38,16 @@ def replay(source: str, strategy: str, of_run: dict[str, Any], of_capture: dict[
                 raise UsageError(f"--{name}: missing, expected it with a capture")
         set_up = Path(strategy) if strategy else None
         return run(path, strategy=set_up, **of_capture)
-    if not path.is_dir():
-        path = find_run(source)
     _refuse(of_capture, "a capture", f"{source} is a recorded run")
-    if of_run["debugger"]:
+    if of_run.get("debugger"):
         from processes.replay.debug import switch_compiler_off
 
         switch_compiler_off()
+    from processes.inspector.recorded import find_run
     from processes.replay.run import RunOptions, replay_run
 
-    changes = parse_changes(of_run.pop("changes"))
-    return replay_run(RunOptions(path=path, strategy=strategy, changes=changes, **of_run))
+    wanted = {**of_run, "changes": parse_changes(of_run.get("changes", ()))}
+    return replay_run(RunOptions(path=find_run(source), strategy=strategy, **wanted))
 
 
 def _refuse(options: dict[str, Any], what: str, found: str) -> None:
@@ -58,20 +56,6 @@ def _refuse(options: dict[str, Any], what: str, found: str) -> None:
     if given:
         flag = _FLAGS.get(given[0], given[0].replace("_", "-"))
         raise UsageError(f"--{flag}: {found}, expected {what} with it")
-
-
-def find_run(name: str) -> Path:
-    """Return the folder of the run of that id, in the state folders below the default place.
-
-    Raises:
-        UsageError: no run of that id, or several.
-    """
-    base = Path("~/.local/state/tickring").expanduser()
-    found = sorted(base.glob(f"*/{RECORDINGS}/{name}"))
-    if len(found) != 1:
-        seen = ", ".join(map(str, found)) or "no file, folder or run of that id"
-        raise UsageError(f"replay: {name!r}: {seen}, expected one; `tickring recordings` shows all")
-    return found[0]
 
 
 def _is_id(name: str) -> bool:

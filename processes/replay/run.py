@@ -82,6 +82,8 @@ def replay_run(options: RunOptions) -> int:
         _print("claim", claim_of(run.manifest))
         if not run.manifest.get("complete", False):
             _print("note", "the recording was not closed in order: it may end before the run did")
+        if options.until:
+            _print("until", f"turn {place.turn} of {of.turn_count}; only turns up to it count")
         if options.debugger:
             return _debug(of, place)
         if options.changes:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.system.soak import run_and_verify
+from tests.processes.replay.recorded_runs import rewrite, swap_two_turns
+from tests.system.soak import run_and_verify, verify
 
 
 @pytest.mark.parametrize("seed", [11, 12])
@@ -11,3 +12,8 @@ def test_a_run_with_kills_and_contention_replays_without_a_difference(seed, tmp_
     assert found.is_good, found.text
     assert found.kills >= 2 and found.numbers["hashes"] >= 2
     assert "from the fresh desk" in found.text and "byte identity: sources" in found.text
+    swapped: list[int] = []
+    rewrite(found.recording, "strategy.turn.log", lambda log: swapped.append(swap_two_turns(log)))
+    refused = verify(found.recording)
+    assert refused.code == 1 and not refused.is_good
+    assert f"difference  turn {swapped[0]} at " in refused.text

@@ -8,7 +8,7 @@ import numpy as np
 
 from common.enums import ExecType, MarketKind, OrderStatus, ReportKind, RequestKind
 from common.instruments import Instrument, InstrumentFacts, instrument_table
-from common.records import BOOK, CONTROL, FLAG_INVALID, REPORT, TRADE
+from common.records import BOOK, CONTROL, FLAG_INVALID, REPORT, TRADE, TURN
 from processes.replay.verdict import facts_here
 from processes.strategy import desk as at
 from processes.strategy.api import load_strategy, params_of
@@ -46,23 +46,16 @@ class RecordedSession:
         folder: of the run to be written.
         seed: of everything random.
         lost: {ring: (first, last)}: sequences that the recorder does not see.
-        late: {ring: sequence}: where its recording begins.
     """
 
-    def __init__(self, folder, seed=1, lost=None, late=None):
-        self.folder = folder
+    def __init__(self, folder, seed=1, lost=None):
         self.random = random.Random(seed)
         self.lost = lost or {}
         self.ends = {
             key: anonymous_ring(layout, capacity, overwrite=key == "strategy.turn.log")
             for key, (layout, capacity) in RINGS.items()
         }
-        late = late or {}
-        self.writers = {
-            key: RingWriter(folder, key, *RINGS[key], first_sequence=late.get(key, 0))
-            for key in RINGS
-        }
-        self.states = RingWriter(folder, "strategy.state", "STATE", 1)
+        self.begin_recording(folder)
         self.cls = load_strategy(MODULE)
         self.twin = anonymous_twin(block_dtype(len(INSTRUMENTS), self.cls.STATE))
         self.now_ns = 1_000_000
@@ -71,6 +64,20 @@ class RecordedSession:
         self.position = [0, 0]
         self.mid = [100_000, 50_000]
         self.build()
+
+    def begin_recording(self, folder):
+        """Record into a folder, from now on."""
+        self.folder = folder
+        self.writers = {
+            key: RingWriter(folder, key, *RINGS[key], first_sequence=self.published(key))
+            for key in RINGS
+        }
+        self.states = RingWriter(folder, "strategy.state", "STATE", 1)
+
+    def published(self, key):
+        """Producer cursor of a ring."""
+        producer = self.ends[key][0]
+        return producer.first_sequence + producer.stats()["published"]
 
     def build(self):
         """Begin the process, as after a kill -9."""
@@ -213,7 +220,7 @@ class RecordedSession:
         """Record what has been published since."""
         for key, writer in self.writers.items():
             producer = self.ends[key][0]
-            end = producer.first_sequence + producer.stats()["published"]
+            end = self.published(key)
             if writer.next_sequence >= end:
                 continue
             lost = self.lost.get(key, (-1, -1))
@@ -264,3 +271,28 @@ def rewrite(folder, key, change):
     writer = RingWriter(folder, key, layout, capacity, first_sequence=first)
     writer.write(words)
     writer.close()
+
+
+def swap_two_turns(words):
+    """Let a report and a market message of adjacent turns be taken in the other order.
+
+    Args:
+        words: int64[n, 16], the turn log, changed.
+
+    Returns:
+        The first of the two turns.
+    """
+    log = words.view(TURN).reshape(-1)
+    counts = log["record_count"][:, :3]
+    for k in range(20, len(log) - 1):
+        if list(counts[k] > 0) == [True, False, False] and list(counts[k + 1] > 0) == [
+            False, False, True,
+        ]:  # fmt: skip
+            break
+    else:
+        raise AssertionError("no report and market message in adjacent turns")
+    count = log["record_count"].copy()
+    log["record_count"][[k, k + 1]] = count[[k + 1, k]]
+    log["first_sequence"][k + 1, 0] = log["first_sequence"][k, 0]
+    log["first_sequence"][k + 1, 2] = log["first_sequence"][k, 2] + count[k + 1, 2]
+    return k

@@ -20,7 +20,7 @@ from processes.replay.run import RunOptions, replay_run
 from processes.replay.strategy_run import NoRecording, StrategyRun, is_whole
 from processes.strategy.turn_log import HASHED_RECORDS
 
-from tests.processes.replay.recorded_runs import RecordedSession, rewrite
+from tests.processes.replay.recorded_runs import RecordedSession, rewrite, swap_two_turns
 from tests.support import ROOT
 
 LINE = re.compile(
@@ -93,24 +93,6 @@ def test_another_machine_makes_a_weaker_claim(tmp_path, capsys):
     assert code == 0
     assert "not byte identity in general: other numba (recorded 0.1.0, here " in text
     assert "it may end before the run did" in text
-
-
-def swap_two_turns(words):
-    """Let a report and a market message of adjacent turns be taken in the other order."""
-    log = words.view(TURN).reshape(-1)
-    counts = log["record_count"][:, :3]
-    for k in range(20, len(log) - 1):
-        if list(counts[k] > 0) == [True, False, False] and list(counts[k + 1] > 0) == [
-            False, False, True,
-        ]:  # fmt: skip
-            break
-    else:
-        pytest.fail("no adjacent turns of different rings")
-    count = log["record_count"].copy()
-    log["record_count"][[k, k + 1]] = count[[k + 1, k]]
-    log["first_sequence"][k + 1, 0] = log["first_sequence"][k, 0]
-    log["first_sequence"][k + 1, 2] = log["first_sequence"][k, 2] + count[k + 1, 2]
-    return k
 
 
 def test_two_inputs_swapped_in_the_log_are_caught(copy, capsys):
@@ -247,23 +229,13 @@ def test_a_lap_of_the_turn_log_and_of_intents_is_not_covered(tmp_path, capsys):
 
 
 def test_a_recording_that_begins_late_begins_at_a_checkpoint(tmp_path, capsys):
-    session = RecordedSession(tmp_path / "run", seed=5)
+    session = RecordedSession(tmp_path / "unwatched", seed=5)
     session.run(40)
-    shutil.rmtree(tmp_path / "run")
-    session.writers = {key: run_writer(tmp_path / "run", session, key) for key in session.writers}
-    session.states.folder.mkdir(parents=True)
+    session.begin_recording(tmp_path / "run")
     session.run(100, checkpoints=(10,))
     code, numbers, text = verify(session.close(), capsys)
     assert code == 1 and numbers[1] == numbers[3] == 0 and 50 < numbers[4] < 100
     assert re.search(r"turns (\d+) to \d+, from the checkpoint at turn \1", text)
-
-
-def run_writer(folder, session, key):
-    writer = session.writers[key]
-    writer.close()
-    return type(writer)(
-        folder, key, writer.layout, writer.capacity, first_sequence=writer.next_sequence
-    )
 
 
 def test_uncompiled_kernels_decide_the_same(short_run, capsys):

@@ -245,8 +245,10 @@ def test_what_is_not_there_is_said(tmp_path):
     none = {"venue": "binance-usdm", "symbol": "BTCUSDT"}
     with pytest.raises(UsageError, match="/none: no such file"):
         command.replay(str(tmp_path / "none"), "", {}, none)
-    with pytest.raises(UsageError, match="'none': no file, folder or run of that id, expected one"):
-        command.replay("none", "", {}, none)
+    with pytest.raises(
+        UsageError, match="run: '20260822-1': none of that id or path, expected one"
+    ):
+        command.replay("20260822-1", "", {}, {})
 
 
 def test_options_of_the_other_kind_are_refused(tmp_path):
