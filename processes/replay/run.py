@@ -81,7 +81,7 @@ def replay_run(options: RunOptions) -> int:
         _print("strategy", f"{of.name}  {of.module}")
         _print("claim", claim_of(run.manifest))
         if not run.manifest.get("complete", False):
-            _print("note", "the recording was not closed in order: it may end before the run did")
+            _print("note", _why_incomplete(run))
         if options.until:
             _print("until", f"turn {place.turn} of {of.turn_count}; only turns up to it count")
         if options.debugger:
@@ -91,6 +91,12 @@ def replay_run(options: RunOptions) -> int:
         return _replay(of, options, place)
     finally:
         run.close()
+
+
+def _why_incomplete(run: Run) -> str:
+    stopped = run.manifest.get("stopped") or "without a word: it may end before the run did"
+    lapped = sorted(key for key, ring in run.rings.items() if ring.gaps)
+    return f"not complete: recording stopped {stopped}; gaps in {', '.join(lapped) or 'no ring'}"
 
 
 def _print(name: str, *lines: str) -> None:

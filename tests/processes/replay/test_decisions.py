@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from common.errors import SegmentError, UsageError
 from common.records import BOOK, ORDER_REQUEST, TURN
+from processes import cli
 from processes.replay import decisions, run
 from processes.replay.decisions import Pace
 from processes.replay.run import RunOptions, replay_run
@@ -92,7 +94,7 @@ def test_another_machine_makes_a_weaker_claim(tmp_path, capsys):
     code, _numbers, text = verify(folder, capsys)
     assert code == 0
     assert "not byte identity in general: other numba (recorded 0.1.0, here " in text
-    assert "it may end before the run did" in text
+    assert "not complete: recording stopped without a word: it may end before the run" in text
 
 
 def test_two_inputs_swapped_in_the_log_are_caught(copy, capsys):
@@ -189,6 +191,18 @@ def test_what_if_nothing_is_changed_nothing_differs(long_run, capsys):
 def test_wrong_options_are_refused_with_a_reason(short_run, options, message):
     with pytest.raises(UsageError, match=re.escape(message)):
         replay_run(RunOptions(path=short_run, **options))
+
+
+def test_the_command_line_says_it_with_its_exit_code(copy):
+    def tickring(*arguments):
+        return CliRunner().invoke(cli.app, ["replay", str(copy), *arguments])
+
+    found = tickring("--verify", "--strategy", "strategy")
+    assert found.exit_code == 0 and LINE.fullmatch(found.output.splitlines()[-1]), found.output
+    assert "what if     skew_bps 4.0 instead" in tickring("--set", "skew_bps=4").output
+    rewrite(copy, LOG, swap_two_turns)
+    assert tickring("--verify").exit_code == 1
+    assert tickring("--verify", "--until", "turn:5").exit_code == 0
 
 
 @pytest.mark.parametrize("until", ["turn:100", "100", "risk.report.strategy:20"])
