@@ -51,6 +51,20 @@ class Break(NamedTuple):
     what: str
 
 
+class Difference(NamedTuple):
+    """Where a replay parts from its recording.
+
+    Attributes:
+        turn: number of the turn.
+        logged: its TURN record.
+        state: block of the checkpoint behind it as words, if that is what differs.
+    """
+
+    turn: int
+    logged: np.void
+    state: np.ndarray | None = None
+
+
 class Judge(Protocol):
     """What is done with the turns."""
 
@@ -122,9 +136,8 @@ class Replay:
     Attributes:
         stretches: what was taken.
         breaks: why it could not go on.
-        difference: record of the first turn that differs, None if none does.
+        difference: the first one, None if there is none.
         checkpoints_compared: state blocks of checkpoints that were compared.
-        recorded_state: the one behind `difference`, if that is what differs.
         marks: what a merge by timestamp would have done, see merge.py.
     """
 
@@ -137,14 +150,13 @@ class Replay:
         self.pace = pace
         self.stretches: list[Stretch] = []
         self.breaks: list[Break] = []
-        self.difference: np.void | None = None
+        self.difference: Difference | None = None
         self.marks = new_marks()
         self._inputs = inputs
         self._intents = Slots(of.intents, "ORDER_REQUEST")
         self._compared = compared_bits("ORDER_REQUEST")
         self._checkpoints = Checkpoints(of)
         self.checkpoints_compared = 0
-        self.recorded_state: np.ndarray | None = None
 
     def recorded_intent(self, sequence: int) -> np.void:
         """Return the recorded ORDER_REQUEST of that sequence, of the turns taken last."""
@@ -204,24 +216,25 @@ class Replay:
             checkpoint = self._checkpoints.after(turn)
             limits = [span[0], turn + LOG_TURNS, self.end_turn]
             log = self._read_log(turn, min(limits if checkpoint < 0 else [*limits, checkpoint]))
-            usable = self._usable(log)
-            self._run_piece(log[:usable])
-            turn += usable
-            if self.difference is None and usable:
-                self._compare_state(log[usable - 1], self._checkpoints.block(turn))
-            if self.difference is not None:
-                return int(self.difference["turn"])
-            if usable < len(log):
+            usable = self._usable(log, turn)
+            taken = self._run_piece(log[:usable])
+            turn += taken
+            if taken < usable:
+                self.difference = Difference(turn, log[taken])
+            elif usable:
+                self._compare_state(log[usable - 1], turn)
+            if self.difference is not None or usable < len(log):
                 return turn
         return turn
 
-    def _compare_state(self, last: np.void, block: np.ndarray | None) -> None:
-        """Compare the state with the checkpoint behind the turn `last`, if there is one."""
+    def _compare_state(self, last: np.void, turn: int) -> None:
+        """Compare the state after `turn` turns with the checkpoint there, if there is one."""
+        block = self._checkpoints.block(turn)
         if block is None:
             return
         self.checkpoints_compared += 1
         if not np.array_equal(block, self.judge.machine.block_words):
-            self.difference, self.recorded_state = last, block
+            self.difference = Difference(turn - 1, last, block)
             self.judge.found[DIFFERENCE] = IN_STATE
 
     def _read_log(self, first: int, end: int) -> np.ndarray:
@@ -231,21 +244,21 @@ class Replay:
             SegmentError: a record is not one of this program's.
         """
         log = self.of.log.read(first, end).view(TURN).reshape(-1)
-        wrong = np.flatnonzero(
-            (log["turn"] != np.arange(first, end))
-            | (log["input_count"] != INPUTS)
-            | (log["record_count"] < 0).any(axis=1)
-        )
-        if len(wrong):
-            record = log[wrong[0]]
+        is_wrong = (log["input_count"] != INPUTS) | (log["record_count"] < 0).any(axis=1)
+        for wrong in np.flatnonzero(is_wrong):
             raise SegmentError(
-                f"{self.of.log.key}: record {first + wrong[0]} is turn {record['turn']} with"
-                f" {record['input_count']} inputs, expected the same number and {INPUTS}"
+                f"{self.of.log.key}: record {first + wrong} has {log[wrong]['input_count']} inputs"
+                f" of {log[wrong]['record_count']} slots, expected {INPUTS} of 0 or more"
             )
         return log
 
-    def _usable(self, log: np.ndarray) -> int:
-        """Return how many turns have all their inputs recorded, and note what is missing."""
+    def _usable(self, log: np.ndarray, turn: int) -> int:
+        """Return how many turns have all their inputs recorded, and note what is missing.
+
+        Args:
+            log: TURN[n].
+            turn: number of the first.
+        """
         usable = len(log)
         for k, ring in enumerate(self.of.inputs):
             first = log["first_sequence"][:, k]
@@ -256,13 +269,17 @@ class Replay:
                 count = int(log[usable]["record_count"][k])
                 what = f"{ring.key} {first[usable]} to {first[usable] + count - 1}"
         if usable < len(log):
-            self.breaks.append(Break(int(log[usable]["turn"]), what))
+            self.breaks.append(Break(turn + usable, what))
         return usable
 
-    def _run_piece(self, log: np.ndarray) -> None:
-        """Take whole turns, as many at a time as the arrays hold and the pace allows."""
+    def _run_piece(self, log: np.ndarray) -> int:
+        """Take turns, as many at a time as the arrays hold and the pace allows.
+
+        Returns:
+            How many were taken; the next one is what differs, if it is not all.
+        """
         if not len(log):
-            return
+            return 0
         ends = np.concatenate((log["first_sequence"][:, :INPUTS], np.empty((len(log), 1), int)), 1)
         ends[:, :INPUTS] += log["record_count"][:, :INPUTS]
         counts = log["intent_count"].astype(np.int64)
@@ -285,9 +302,9 @@ class Replay:
                 due = k + self.pace.wait(log["now_ns"][k:end])
                 taken = self.judge.take(recorded, k, due)
                 if taken < due:
-                    self.difference = log[taken]
-                    return
+                    return taken
                 k = due
+        return k
 
     def _load(self, k: int, starts: list, ends: np.ndarray, is_known: np.ndarray) -> int:
         """Load what the turns from `k` on have read and written; return the end of them."""

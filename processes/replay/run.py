@@ -28,6 +28,7 @@ from processes.replay.verdict import (
     summary_line,
 )
 from processes.replay.what_if import OTHER_INTENTS, OTHER_TURNS, REAL_INTENTS, SHOWN_MAX, WhatIf
+from processes.strategy import desk as at
 from shm.recording import Run
 
 
@@ -126,12 +127,13 @@ def find_place(of: StrategyRun, until: str) -> Place:
             raise UsageError(f"--until: turn {sequence}, expected 0 to {of.turn_count - 1}")
         return Place(sequence)
     k = keys.index(name) if name else len(keys) - 1
-    for _first, slots in of.log.blocks(LOG_TURNS):
+    for begin, slots in of.log.blocks(LOG_TURNS):
         log = slots.view(TURN).reshape(-1)
         first = log["first_sequence"][:, k]
-        at = np.flatnonzero((first <= sequence) & (sequence < first + log["record_count"][:, k]))
-        if len(at):
-            return Place(int(log[at[0]]["turn"]), k, sequence)
+        behind = first + log["record_count"][:, k]
+        taking = np.flatnonzero((first <= sequence) & (sequence < behind))
+        if len(taking):
+            return Place(begin + int(taking[0]), k, sequence)
     raise UsageError(f"--until: no recorded turn took {sequence} of {keys[k]}, expected one")
 
 
@@ -194,7 +196,7 @@ class _Stopper:
     def take(self, recorded: Recorded, first: int, end: int) -> int:
         """Take the turns."""
         for logged in recorded.log[first:end]:
-            if logged["turn"] == self._place.turn:
+            if self.machine.desk.words[at.TURN_COUNT] == self._place.turn:
                 run_turn_under(pdb.Pdb(), self.machine, logged, self._place)
             else:
                 take_turn(self.machine, logged)

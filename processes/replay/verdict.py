@@ -89,9 +89,9 @@ def range_lines(replay: Replay) -> list[str]:
 
 def difference_lines(replay: Replay, found: np.ndarray) -> list[str]:
     """Return where the first difference is, in which fields, and how to look at it."""
-    logged = replay.difference
-    if logged is None:
+    if replay.difference is None:
         return []
+    turn, logged, state = replay.difference
     machine, of = replay.judge.machine, replay.of
     taken = [
         f"{ring.key} {first} to {first + count - 1}"
@@ -100,7 +100,7 @@ def difference_lines(replay: Replay, found: np.ndarray) -> list[str]:
         )
         if count
     ]
-    where = f"turn {logged['turn']} at {logged['now_ns']} ns ({', '.join(taken) or 'no records'})"
+    where = f"turn {turn} at {logged['now_ns']} ns ({', '.join(taken) or 'no records'})"
     lines = []
     if found[DIFFERENCE] == IN_INTENT:
         place = int(found[PLACE])
@@ -110,12 +110,12 @@ def difference_lines(replay: Replay, found: np.ndarray) -> list[str]:
         lines.append(f"{where}: intent {sequence}: {fields}")
         lines.append(f"  recorded  {intent_text(theirs, of.instruments)}")
         lines.append(f"  replayed  {intent_text(machine.desk.intents[place], of.instruments)}")
-    elif replay.recorded_state is not None:
-        field = different_field(of.block_dtype, machine.block_words, replay.recorded_state)
+    elif state is not None:
+        field = different_field(of.block_dtype, machine.block_words, state)
         lines.append(f"checkpoint behind {where}: {field}")
     else:
         lines.append(f"{where}: {_fields('TURN', machine.written[0], logged)}")
-    lines.append(f"look at it: tickring replay {of.run.path} --pdb --until turn:{logged['turn']}")
+    lines.append(f"look at it: tickring replay {of.run.path} --pdb --until turn:{turn}")
     return lines
 
 

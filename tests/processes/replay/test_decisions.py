@@ -144,6 +144,16 @@ def test_a_checkpoint_of_another_state_is_caught_and_its_field_named(long_run, t
     assert found and f"recorded {int(found[1]) + 5}" in text, text
 
 
+def test_two_records_of_the_log_swapped_are_caught(copy, capsys):
+    def swap(words):
+        words[[70, 71]] = words[[71, 70]]
+
+    rewrite(copy, LOG, swap)
+    code, numbers, text = verify(copy, capsys)
+    assert code == 1 and numbers[1] + numbers[3] == 1
+    assert "difference  turn 70 at " in text
+
+
 @pytest.mark.parametrize(("field", "differs"), [("ts_pub_ns", 0), ("order_slot", 1)])
 def test_intents_may_differ_in_stamps_alone(copy, capsys, field, differs):
     def change(words):
