@@ -1,6 +1,7 @@
 """Recordings, read: a run's folder, its rings, and single segment files as arrays and frames."""
 
 import bisect
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from shm.slot_file import (
     SlotSource,
     checksum,
     index_of,
+    packed_path,
     read_entries,
     read_header,
     slot_dtype,
@@ -40,11 +42,13 @@ class RecordedSegment(NamedTuple):
         path: of the slots, packed or not.
         header: of the file.
         entries: INDEX_ENTRY[n], whole and chained.
+        size_bytes: of a plain file; -1: packed, so nothing is cut off.
     """
 
     path: Path
     header: Header
     entries: np.ndarray
+    size_bytes: int
 
 
 def segments_of(folder: Path) -> list[RecordedSegment]:
@@ -55,15 +59,17 @@ def segments_of(folder: Path) -> list[RecordedSegment]:
     """
     found = []
     for index in sorted(folder.glob(f"*{INDEX_SUFFIX}")):
-        stem = index.name.removesuffix(INDEX_SUFFIX)
-        plain, packed = (index.with_name(stem + end) for end in (SLOTS_SUFFIX, PACKED_SUFFIX))
-        path = plain if plain.exists() else packed
-        if not path.exists():
-            raise SegmentError(f"{plain}: no such file, expected it beside its index")
         if index.stat().st_size < INDEX_ENTRY.itemsize:
             continue  # killed before the first block; its header may be cut off
-        header = read_header(path)
-        found.append(RecordedSegment(path, header, read_entries(index, header.checksum)))
+        path = index.with_suffix(SLOTS_SUFFIX)
+        try:
+            size, header = path.stat().st_size, read_header(path)
+        except FileNotFoundError:  # packed, perhaps just now
+            path = packed_path(path)
+            if not path.exists():
+                raise SegmentError(f"{path}: no such file, expected it beside its index") from None
+            size, header = -1, read_header(path)
+        found.append(RecordedSegment(path, header, read_entries(index, header.checksum), size))
     return found
 
 
@@ -95,7 +101,7 @@ class RingRecording:
         self.key = folder.name
         self.notes: list[str] = []
         self._segments = segments_of(folder)
-        self.size_bytes = sum(path.stat().st_size for path in folder.iterdir())
+        self.size_bytes = size_of(folder)
         first = self._segments[0].header if self._segments else None
         self.layout = first.layout if first else layout
         self.capacity = first.capacity if first else 0
@@ -131,9 +137,9 @@ class RingRecording:
         blocks, owner = [np.empty(0, INDEX_ENTRY)], [np.empty(0, np.int64)]
         for i, found in enumerate(self._segments):
             entries = found.entries[found.entries["kind"] == Entry.SLOTS]
-            if not found.path.name.endswith(PACKED_SUFFIX):
+            if found.size_bytes >= 0:
                 ends = entries["byte_offset"] + entries["count"] * self.record_bytes
-                fitting = int(np.count_nonzero(ends <= found.path.stat().st_size))
+                fitting = int(np.count_nonzero(ends <= found.size_bytes))
                 if fitting < len(entries):
                     self.notes.append(
                         f"{found.path}: {len(entries) - fitting} of {len(entries)} blocks are cut"
@@ -221,7 +227,8 @@ class RingRecording:
     def _source_of(self, at: int) -> SlotSource:
         if at != self._open_segment or self._source is None:
             self.close()
-            self._source = SlotSource(self._segments[at].path)
+            path = self._segments[at].path
+            self._source = SlotSource(path if path.exists() else packed_path(path))
             self._open_segment = at
         return self._source
 
@@ -250,6 +257,15 @@ class RingRecording:
         if self._source is not None:
             self._source.close()
             self._source = None
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files in a folder, which may come and go; 0 if there is none."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def bytes_of(layout: str) -> int:
@@ -297,7 +313,7 @@ class Run:
     @property
     def size_bytes(self) -> int:
         """Of all its files."""
-        return sum(ring.size_bytes for ring in self.rings.values())
+        return size_of(self.path)
 
     def check(self) -> list[str]:
         """Read everything and return what is wrong with it, one line each."""
@@ -346,7 +362,10 @@ def open(path: Path | str) -> np.ndarray:
         SegmentError: not a segment, or of a layout or version that this program does not know.
     """
     path = Path(path)
-    header = read_header(path)
+    try:
+        header = read_header(path)
+    except FileNotFoundError:
+        raise SegmentError(f"{path}: no such file, expected a recorded segment") from None
     dtype = slot_dtype(header.layout, header.record_bytes)
     if path.name.endswith(PACKED_SUFFIX):
         data = unpack(path)[header.data_offset :]

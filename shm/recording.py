@@ -10,9 +10,10 @@ rotation begins a segment of its own, with O_EXCL. A write that failed is taken 
 is broken: what was written before stays whole.
 
 What survives: write(2) has returned, so a kill -9 loses nothing that has an entry. A segment is put
-on the disk (fdatasync) when it is closed in order, not per block and not at a rotation, which would
-stop the recorder for the disk: a power failure may cost what the kernel had not yet written, about
-its last 30 seconds; the checksums tell where that begins.
+on the disk (fdatasync) when its writer is closed in order, not per block and not at a rotation,
+which would stop the recorder for the disk; but every FLUSH_BYTES the kernel is asked to begin with
+it, so that there is never much left to wait for. A power failure may cost what the kernel had not
+yet written, at most its last 30 seconds or so; the checksums tell where that begins.
 
 The reading side is in recorded.py and may be imported from here.
 """
@@ -35,6 +36,7 @@ from shm.recorded import (
     open,
     read_manifest,
     segments_of,
+    size_of,
 )
 from shm.ring import layout_of
 from shm.slot_file import (
@@ -66,10 +68,12 @@ __all__ = [
     "open",
     "read_manifest",
     "segments_of",
+    "size_of",
     "write_manifest",
 ]
 RECORDINGS = "recordings"  # folder of all runs in a state folder
 SEGMENT_BYTES_MAX = 1 << 28
+FLUSH_BYTES = 1 << 23
 
 
 class RecordingError(UnavailableError):
@@ -127,7 +131,7 @@ class RingWriter:
         self._slots_fd = self._index_fd = -1
         self._entry = np.zeros(ENTRY_WORDS, np.int64)
         self._offset = self._index_bytes = self._begun_ns = self._record_bytes = 0
-        self._data_offset = self._previous = 0
+        self._data_offset = self._previous = self._flushed = 0
         self._path = self.folder
         self.is_broken = False
         self.bytes_written = 0
@@ -188,8 +192,16 @@ class RingWriter:
             self._break()
             raise _refused(self._path, error) from None
         self._offset += words.nbytes
+        if self._offset - self._flushed >= FLUSH_BYTES:
+            self._begin_flush()
         self.bytes_written += words.nbytes
         self.next_sequence += count
+
+    def _begin_flush(self) -> None:
+        """Let the kernel begin to write; Linux takes this advice for dirty pages and returns."""
+        size = self._offset - self._flushed
+        os.posix_fadvise(self._slots_fd, self._flushed, size, os.POSIX_FADV_DONTNEED)
+        self._flushed = self._offset
 
     def gap(self, first_lost: int, last_lost: int) -> None:
         """Say that [first_lost, last_lost] of the ring were not recorded, and go on behind them.
@@ -262,7 +274,9 @@ class RingWriter:
         )
         self._path = self.folder / (segment_name(self.next_sequence) + SLOTS_SUFFIX)
         self._record_bytes, self._begun_ns = record_bytes, clock.now_ns()
-        self._offset = self._index_bytes = 0  # nothing to keep if the header cannot be written
+        self._offset = self._index_bytes = self._flushed = (
+            0  # nothing to keep if the header cannot be written
+        )
         try:
             self._slots_fd = _create(self._path)
             self._index_fd = _create(self._path.with_suffix(INDEX_SUFFIX))

@@ -314,6 +314,11 @@ def index_of(path: Path) -> Path:
     return path.with_name(path.name.split(".")[0] + INDEX_SUFFIX)
 
 
+def packed_path(path: Path) -> Path:
+    """Return where a file of slots lies once it is packed."""
+    return path.with_name(path.name.removesuffix(".zst") + ".zst")
+
+
 def read_entries(path: Path, root: int) -> np.ndarray:
     """Read the whole entries of an index.
 
@@ -386,6 +391,7 @@ def read_header(path: Path) -> Header:
     """Read and check what stands before the slots; of a packed segment without unpacking it all.
 
     Raises:
+        FileNotFoundError: it is not there.
         SegmentError: see `decode_header`.
     """
     size_max = 2 * PAGE_BYTES + _TEXT_BYTES_MAX
@@ -394,6 +400,8 @@ def read_header(path: Path) -> Header:
             return decode_header(path, _unpack_first(path, size_max))
         with path.open("rb") as file:
             return decode_header(path, file.read(size_max))
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise SegmentError(f"{path}: {(error.strerror or str(error)).lower()}") from None
 
@@ -465,7 +473,7 @@ class Packer:
         os.fsync(self._target.fileno())
         growth = self._target.tell() - self._source.tell()
         self.close()
-        os.rename(self._draft, self.path.with_name(self.path.name + ".zst"))
+        os.rename(self._draft, packed_path(self.path))
         self.path.unlink()
         return growth
 

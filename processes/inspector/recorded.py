@@ -14,7 +14,7 @@ from common.records import LAYOUTS
 from processes.inspector.instance import Instance, choose_instance, symbol_in
 from processes.inspector.show import print_json, print_table
 from shm import registry
-from shm.recording import MANIFEST, RECORDINGS, RingRecording, Run, read_manifest
+from shm.recording import MANIFEST, RECORDINGS, RingRecording, Run, read_manifest, size_of
 from shm.ring import MARKET
 
 STATE_DIRS = "~/.local/state/tickring"
@@ -101,7 +101,7 @@ def row_of(path: Path, check: bool = False) -> dict[str, Any]:
             "path": str(path),
             "started": started_text(manifest["started_wall_ns"]),
             "instance": manifest["instance"],
-            "size_bytes": sum(one.stat().st_size for one in path.rglob("*") if one.is_file()),
+            "size_bytes": size_of(path),
             "complete": manifest["complete"],
             "stopped": manifest.get("stopped", ""),
         }

@@ -27,7 +27,7 @@ class RecorderConfig(Base):
     """
 
     total_bytes_max: Positive
-    free_bytes_min: Annotated[int, Meta(ge=0)] = 1_000_000_000
+    free_bytes_min: Annotated[int, Meta(ge=0)] = 250_000_000
     rings: list[str] = []
     poll_ms: Annotated[int, Meta(ge=1, le=1_000)] = 10
     segment_bytes_max: Annotated[int, Meta(ge=1 << 16, le=1 << 32)] = 1 << 28

@@ -17,7 +17,7 @@ from processes.recorder.config import RecorderConfig
 from processes.recorder.counters import Counter
 from processes.recorder.tap import RingTap, StateTap
 from shm.counters import Counters
-from shm.recording import RecordingError, write_manifest
+from shm.recording import RecordingError, size_of, write_manifest
 from shm.slot_file import SLOTS_SUFFIX, Packer
 
 BUFFER_WORDS = 1 << 15  # 256 KB: what is copied is still in the cache when it is summed and written
@@ -307,8 +307,3 @@ class RecorderStage:
             bytes=self.total_bytes,
             gaps=",".join(gaps),
         )
-
-
-def size_of(folder: Path) -> int:
-    """Return the bytes of all files in a folder, 0 if there is none."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

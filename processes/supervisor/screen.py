@@ -138,6 +138,11 @@ def report(summary: dict[str, Any], wrong: list[str]) -> str:
         f" fees {Decimal(summary['fees']):.2f}, ledger"
         f" {'balanced' if summary['ledger_balanced'] else 'NOT BALANCED'}",
     ]
+    recording = summary.get("recording")
+    if recording:
+        state = "complete" if recording["complete"] else "NOT COMPLETE"
+        reason = "" if recording["complete"] else f": {recording['stopped'] or 'was killed'}"
+        lines.append(f"recording {recording['path']} {state}{reason}")
     return "\n".join([*lines, *(f"WRONG {one}" for one in wrong)])
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import msgspec
 
+from common.errors import TickringError
 from processes.inspector.instance import Instance
 from processes.inspector.sampler import E8, HOPS, net_pnl
 from processes.supervisor.app import Managed
+from shm.recording import RECORDINGS, read_manifest
 
 SCHEMA = 1
 EVENTS = ("depth", "trade", "agg_trade", "bbo", "mark", "liquidation")
@@ -91,6 +93,26 @@ def summarize(
         },
         "ledger_balanced": is_balanced(rings),
     }
+
+
+def recording_of(state_dir: Path, session: int) -> dict[str, Any] | None:
+    """Return where the run of a session was recorded and whether all of it is there, None if not.
+
+    Args:
+        state_dir: of the run.
+        session: its number in the state folder.
+    """
+    for path in (state_dir / RECORDINGS).glob(f"*-{session}"):
+        try:
+            manifest = read_manifest(path)
+        except TickringError:
+            continue  # the recorder was killed before it had one
+        return {
+            "path": str(path),
+            "complete": manifest["complete"],
+            "stopped": manifest["stopped"],
+        }
+    return None
 
 
 def is_balanced(rings: list[dict[str, Any]]) -> bool:

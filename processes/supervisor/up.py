@@ -16,7 +16,7 @@ from processes.supervisor.app import Supervisor
 from processes.supervisor.placement import place
 from processes.supervisor.screen import LiveScreen, choose_screen, report
 from processes.supervisor.setup import Setup
-from processes.supervisor.summary import summarize, verdict, write_summary
+from processes.supervisor.summary import recording_of, summarize, verdict, write_summary
 from processes.supervisor.warm import make_warm_up
 from shm import registry
 
@@ -99,6 +99,7 @@ def _run(loaded: Loaded, run_for_ns: int, summary_path: Path | None, keep: bool)
         reader = Instance(config.instance)
         duration_s = (ended.stop_ns - ended.ready_ns) / 1e9
         found.update(summarize(reader, list(ended.processes.values()), duration_s, ended.stop_ns))
+        found["recording"] = recording_of(setup.state_dir, setup.session)
         reader.close()
         wrong.extend(verdict(found))
         return BugError.exit_code if wrong else 0

@@ -387,6 +387,21 @@ def test_closed_segments_are_packed_and_read_as_before(tmp_path):
         opened(tmp_path).read(0, 1)
 
 
+def test_a_reader_does_not_mind_that_a_segment_is_packed_meanwhile(tmp_path):
+    writer = record(tmp_path, 100, 100, segment_bytes_max=64)
+    ring = opened(tmp_path)
+    packer = slot_file.Packer(writer.closed[0])
+    while packer.step() is None:
+        pass
+    assert np.array_equal(ring.read(0, 200), slots(0, 200)) and ring.check() == []
+    for file in files(tmp_path, ".slots.zst"):
+        file.unlink()
+    with pytest.raises(SegmentError, match="no such file, expected it beside its index"):
+        opened(tmp_path)
+    with pytest.raises(SegmentError, match="no such file, expected a recorded segment"):
+        open(writer.closed[0])
+
+
 def test_packing_given_up_leaves_the_plain_file(tmp_path):
     writer = record(tmp_path, 100, 100, segment_bytes_max=64)
     packer = slot_file.Packer(writer.closed[0])

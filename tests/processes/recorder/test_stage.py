@@ -8,6 +8,9 @@ import pytest
 
 from common.enums import Phase
 from common.records import LAYOUTS
+from processes import wiring
+from processes.strategy import desk
+from processes.wiring import StateSpec
 from shm.segment import Header
 
 from tests.processes.recorder.conftest import KEYS, values_of
@@ -262,3 +265,8 @@ def test_an_observer_never_waits_nor_writes(place, key):
     before = place.market.stats() | place.reader.stats()
     work(stage)
     assert place.market.stats() | place.reader.stats() == before
+
+
+def test_the_wiring_knows_where_the_strategy_counts_its_turns():
+    assert wiring.STATES == (StateSpec("strategy", "state", desk.TURN_COUNT),)
+    assert desk.block_dtype(1, np.dtype("<i8")).fields["words"][1] == 0

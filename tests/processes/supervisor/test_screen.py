@@ -11,7 +11,14 @@ from rich.console import Console
 from processes.supervisor.app import Managed, Step
 from processes.supervisor.restarts import RestartLimits
 from processes.supervisor.screen import LineScreen, LiveScreen, report
-from processes.supervisor.summary import is_balanced, summarize, verdict, write_summary
+from processes.supervisor.summary import (
+    is_balanced,
+    recording_of,
+    summarize,
+    verdict,
+    write_summary,
+)
+from shm.recording import write_manifest
 
 from tests.processes.inspector.conftest import world  # noqa: F401
 
@@ -96,3 +103,17 @@ def test_the_verdict_names_everything_that_is_wrong(world):  # noqa: F811
         (wrong,) = verdict(good | change)
         assert wrong.startswith(said)
         assert "WRONG" in report(good | change, [wrong])
+
+
+def test_the_end_of_a_run_says_where_it_was_recorded(world, tmp_path):  # noqa: F811
+    assert recording_of(tmp_path, 7) is None
+    run = tmp_path / "recordings" / "20261128-175150-7"
+    for complete, stopped, said in (
+        (True, "in order", f"recording {run} complete"),
+        (False, "", f"recording {run} NOT COMPLETE: was killed"),
+        (False, "disk full", f"recording {run} NOT COMPLETE: disk full"),
+    ):
+        write_manifest(run, {"complete": complete, "stopped": stopped})
+        found = summed(world) | {"recording": recording_of(tmp_path, 7)}
+        assert report(found, []).splitlines()[-1] == said
+    assert recording_of(tmp_path, 17) is None
