@@ -189,7 +189,8 @@ def _copy_committed(control, words, out):
     return load_acquire(control, FLIPS) == flips
 
 
-def _layout(dtype: np.dtype) -> int:
+def layout_hash(dtype: np.dtype) -> int:
+    """Return the fingerprint of a state block's segment; a strategy's holds its sources too."""
     return hash_bytes(f"{dtype.descr} {dtype.itemsize}".encode())
 
 
@@ -234,7 +235,7 @@ class Twin:
             name,
             Kind.TWIN,
             "STATE",
-            _layout(dtype),
+            layout_hash(dtype),
             capacity=2,
             record_bytes=dtype.itemsize,
             own_pages=1,
@@ -249,7 +250,7 @@ class Twin:
             UnavailableError: no such segment; RoleTaken: a living process owns it.
             SegmentError: not usable, or another state layout.
         """
-        held = Segment.attach(name, Kind.TWIN, _layout(dtype), writable=writable)
+        held = Segment.attach(name, Kind.TWIN, layout_hash(dtype), writable=writable)
         with held.closed_on_error():
             control = held.map_words(OWN_PAGE, writable=writable)
             if writable:

@@ -80,7 +80,7 @@ def replay_run(options: RunOptions) -> int:
         place = find_place(of, options.until)
         _print("recording", f"{run.path}  run {run.manifest.get('run', '')}")
         _print("strategy", f"{of.name}  {of.module}")
-        _print("claim", claim_of(run.manifest))
+        _print("claim", claim_of(of))
         if not run.manifest.get("complete", False):
             _print("note", _why_incomplete(run))
         if options.until:

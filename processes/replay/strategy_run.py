@@ -12,6 +12,7 @@ from processes.strategy.api import load_strategy, params_of
 from processes.strategy.config import StrategyConfig
 from processes.strategy.desk import block_dtype
 from shm.recording import RingRecording, Run
+from shm.segment import Header
 
 LOG_SUFFIX = ".turn.log"
 STRATEGY_ID = 0
@@ -24,6 +25,7 @@ class NoRecording:
     def __init__(self, key: str) -> None:
         self.key = key
         self.capacity = 2
+        self.origin = b""
         self.spans: list[tuple[int, int]] = []
         self.gaps: list[tuple[int, int]] = []
 
@@ -100,6 +102,12 @@ class StrategyRun:
         if found.layout != layout:
             raise SegmentError(f"{found.folder}: layout is {found.layout}, expected {layout}")
         return found
+
+    @property
+    def recorded_layout(self) -> int:
+        """Fingerprint of the recorded state block, 0 if it was not recorded."""
+        words = np.frombuffer(self.states.origin, np.int64)
+        return int(words[Header.FINGERPRINT]) if len(words) else 0
 
     @property
     def turn_count(self) -> int:

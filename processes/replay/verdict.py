@@ -16,6 +16,9 @@ from processes.replay.turns import DIFFERENCE, HASHES, IN_INTENT, INTENTS, PLACE
 from processes.replay.what_if import intent_text
 from processes.strategy import desk as at
 from shm.segment import build_hash
+from shm.turn import layout_hash
+
+OWN_MODULES = "processes."  # the hash of the sources covers them
 
 
 def facts_here() -> dict[str, str]:
@@ -27,14 +30,23 @@ def facts_here() -> dict[str, str]:
     }
 
 
-def claim_of(manifest: dict[str, Any]) -> str:
-    """Return how strong a claim a replay here can make about the recorded run."""
-    here = facts_here()
+def claim_of(of: StrategyRun) -> str:
+    """Return how strong a claim a replay here can make about the recorded run.
+
+    The fingerprint of the state block holds the hash of all files that the strategy's hooks reach,
+    also of those that are not this program's.
+    """
+    manifest, here = of.run.manifest, facts_here()
     others = [
         f"{name} (recorded {manifest.get(name)}, here {value})"
         for name, value in here.items()
         if manifest.get(name) != value
     ]
+    known, layout = of.recorded_layout, layout_hash(of.block_dtype)
+    if known and known != layout:
+        others.append(f"strategy (state recorded {known:016x}, here {layout:016x})")
+    elif not known and not of.module.startswith(OWN_MODULES):
+        others.append("strategy, perhaps (no state was recorded)")
     if others:
         return f"what was compared, not byte identity in general: other {', '.join(others)}"
     facts = f"sources {here['source_hash']}, numba {here['numba']}, CPU {here['cpu_name']}"

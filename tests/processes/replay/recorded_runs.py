@@ -17,7 +17,9 @@ from processes.strategy.stage import LABELS, StrategyStage
 from shm.counters import anonymous_counters
 from shm.recording import RingWriter, Run, write_manifest
 from shm.ring import anonymous_ring
-from shm.turn import anonymous_twin
+from shm.segment import Header
+from shm.turn import anonymous_twin, layout_hash
+from shm.words import PAGE_WORDS
 
 MODULE = "processes.strategy.market_maker:MarketMaker"
 PARAMS = {
@@ -48,6 +50,8 @@ class RecordedSession:
         lost: {ring: (first, last)}: sequences that the recorder does not see.
     """
 
+    layout_change = 0  # 1: the recorded strategy had other sources
+
     def __init__(self, folder, seed=1, lost=None):
         self.random = random.Random(seed)
         self.lost = lost or {}
@@ -55,9 +59,9 @@ class RecordedSession:
             key: anonymous_ring(layout, capacity, overwrite=key == "strategy.turn.log")
             for key, (layout, capacity) in RINGS.items()
         }
-        self.begin_recording(folder)
         self.cls = load_strategy(MODULE)
         self.twin = anonymous_twin(block_dtype(len(INSTRUMENTS), self.cls.STATE))
+        self.begin_recording(folder)
         self.now_ns = 1_000_000
         self.waiting = []  # orders that risk knows, by client_order_id
         self.orders = {}
@@ -72,7 +76,9 @@ class RecordedSession:
             key: RingWriter(folder, key, *RINGS[key], first_sequence=self.published(key))
             for key in RINGS
         }
-        self.states = RingWriter(folder, "strategy.state", "STATE", 1)
+        header = np.zeros(PAGE_WORDS, np.int64)
+        header[Header.FINGERPRINT] = layout_hash(self.twin.blocks.dtype) + self.layout_change
+        self.states = RingWriter(folder, "strategy.state", "STATE", 1, origin=header.tobytes())
 
     def published(self, key):
         """Producer cursor of a ring."""

@@ -87,6 +87,15 @@ def test_a_session_replays_without_a_difference_and_opens_no_socket(long_run, ca
     assert "states      3 checkpoints compared" in text
 
 
+def test_other_sources_of_the_strategy_make_a_weaker_claim(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(RecordedSession, "layout_change", 1)
+    session = RecordedSession(tmp_path / "run")
+    session.run(30, checkpoints=(20,))
+    code, _numbers, text = verify(session.close(), capsys)
+    assert code == 0
+    assert "not byte identity in general: other strategy (state recorded " in text
+
+
 def test_another_machine_makes_a_weaker_claim(tmp_path, capsys):
     session = RecordedSession(tmp_path / "run")
     session.run(30)
