@@ -79,10 +79,10 @@ def summary_line(found: np.ndarray, coverage: float) -> str:
 
 
 def merge_line(marks: np.ndarray) -> str:
-    """Return in how many places a merge by timestamp would have gone wrong."""
+    """Return in how many places a merge by timestamp would not be what was consumed."""
     return (
-        f"{marks[PUBLISHED_PLACES]} places by the time of publication,"
-        f" {marks[RECEIVED_PLACES]} by the time of receipt, of {marks[MESSAGES]} messages"
+        f"by timestamp would order the inputs otherwise in {marks[PUBLISHED_PLACES]} places (time"
+        f" of publication), {marks[RECEIVED_PLACES]} (of receipt), of {marks[MESSAGES]} messages"
     )
 
 

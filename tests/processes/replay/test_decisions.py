@@ -327,8 +327,8 @@ def test_merge_is_counted_like_a_naive_twin_does(short_run, capsys):
     replay_run(RunOptions(path=short_run))
     text = capsys.readouterr().out
     published, received, messages = naive_places(short_run)
-    assert f"{published} places by the time of publication, {received} by the time of" in text
-    assert f" of {messages} messages" in text
+    expected = f"{published} places (time of publication), {received} (of receipt), of {messages} m"
+    assert f"merge       by timestamp would order the inputs otherwise in {expected}" in text
     assert 0 < published and 0 < received
 
 
