@@ -118,6 +118,8 @@ class Observer:
         """
         first, published = self.next_sequence, self.published
         end = min(published, first + len(buffer) // self.width)
+        if end == first:
+            return 0, 0
         is_there = end - first <= self.capacity
         if is_there and _copy_valid(self._slots, self.width, self._producer, first, end, buffer):
             self.next_sequence = end

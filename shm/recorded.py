@@ -12,27 +12,41 @@ import numpy as np
 from common.errors import SegmentError, UnavailableError
 from common.layout import dtype_of
 from common.records import MARKET_SLOTS
+from shm.packing import PACKED_SUFFIX, packed_path, unpack
 from shm.ring import layout_of
 from shm.slot_file import (
     INDEX_ENTRY,
     INDEX_SUFFIX,
     MARKET_SLOT,
-    PACKED_SUFFIX,
     SLOTS_SUFFIX,
     STATE,
     Entry,
     Header,
     SlotSource,
     checksum,
+    find_damaged,
     index_of,
-    packed_path,
+    last_entry,
     read_entries,
     read_header,
     slot_dtype,
-    unpack,
 )
 
 MANIFEST = "manifest.json"
+LOAD_BYTES_MAX = 1 << 24
+READ_AHEAD_BYTES = 1 << 16  # a reader that takes little at a time mostly goes on behind it
+
+
+class DamagedBlock(SegmentError):
+    """The bytes of a block are not those that were written.
+
+    Attributes:
+        block: which one of the ring's recording.
+    """
+
+    def __init__(self, block: int, text: str) -> None:
+        super().__init__(text)
+        self.block = block
 
 
 class RecordedSegment(NamedTuple):
@@ -117,12 +131,14 @@ class RingRecording:
                 )
         self._blocks, self._owner = self._whole_blocks()
         self._firsts = self._blocks["first_sequence"].tolist()
+        self._sizes = self._blocks["count"] * self.words
+        self._sums = np.ascontiguousarray(self._blocks["slots_checksum"])
         self.spans = self._merge()
         self.gaps = self._all_gaps()
         self._open_segment = -1
         self._source: SlotSource | None = None
-        self._cached_block = -1
-        self._cached = np.empty((0, self.words), np.int64)
+        self._loaded_first = 0
+        self._loaded = np.empty((0, self.words), np.int64)
 
     @property
     def words(self) -> int:
@@ -196,35 +212,64 @@ class RingRecording:
                 f" {_brief(self.spans)}"
             )
         slots = np.empty((end - first, self.words), np.int64)
-        block = bisect.bisect_right(self._firsts, first) - 1
         done = 0
         while done < len(slots):
-            source = self._block(block)
-            start = first + done - self._firsts[block]
-            taken = source[start : start + len(slots) - done]
+            start = first + done - self._loaded_first
+            if not 0 <= start < len(self._loaded):
+                self._load(first + done, end, self.spans[at][1])
+                start = first + done - self._loaded_first
+            taken = self._loaded[start : start + len(slots) - done]
             slots[done : done + len(taken)] = taken
             done += len(taken)
-            block += 1
         return slots
 
-    def _block(self, block: int) -> np.ndarray:
-        """Return one block, checked; the last one asked for is kept."""
-        if block == self._cached_block:
-            return self._cached
+    def _load(self, first: int, end: int, span_end: int) -> None:
+        """Keep the blocks from the one with `first` on, up to `end` or a little further."""
+        block = bisect.bisect_right(self._firsts, first) - 1
+        offsets = self._blocks["byte_offset"]
+        behind = int(np.searchsorted(self._owner, self._owner[block], "right"))
+        ahead = np.searchsorted(offsets[block:behind], offsets[block] + READ_AHEAD_BYTES)
+        stop = max(bisect.bisect_left(self._firsts, end), block + int(ahead))
+        self._load_blocks(block, min(stop, bisect.bisect_left(self._firsts, span_end)))
+
+    def _load_blocks(self, block: int, stop: int) -> int:
+        """Read, check and keep blocks of one file and of contiguous sequences.
+
+        Args:
+            block: first.
+            stop: behind the last, as far as the file and LOAD_BYTES_MAX go; at least one is read.
+
+        Returns:
+            Behind the last one that was read.
+
+        Raises:
+            DamagedBlock: a checksum is wrong; what was loaded before stays.
+        """
+        owner, entries = int(self._owner[block]), self._blocks
+        stop = min(stop, int(np.searchsorted(self._owner, owner, "right")))
+        offsets = entries["byte_offset"][block:stop]
+        offset = int(offsets[0])
+        stop = block + max(1, int(np.searchsorted(offsets, offset + LOAD_BYTES_MAX)))
+        sizes = self._sizes[block:stop]
+        source = self._source_of(owner)
+        words = source.read(offset, int(sizes.sum()) * 8)
+        damaged = find_damaged(words, sizes, self._sums[block:stop])
+        if damaged >= 0:
+            raise self._damage(source.path, block + damaged)
+        self._loaded_first, self._loaded = self._firsts[block], words.reshape(-1, self.words)
+        return stop
+
+    def _damage(self, path: Path, block: int) -> DamagedBlock:
         entry = self._blocks[block]
-        offset, count = int(entry["byte_offset"]), int(entry["count"])
-        source = self._source_of(int(self._owner[block]))
-        words = source.read(offset, count * self.record_bytes)
-        found = checksum(words)
-        if found != entry["slots_checksum"]:
-            raise SegmentError(
-                f"{source.path}: checksum of bytes {offset} to"
-                f" {offset + count * self.record_bytes - 1} (sequences {entry['first_sequence']} to"
-                f" {entry['first_sequence'] + count - 1}) is {found & (1 << 64) - 1:016x}, expected"
-                f" {int(entry['slots_checksum']) & (1 << 64) - 1:016x}"
-            )
-        self._cached_block, self._cached = block, words.reshape(count, self.words)
-        return self._cached
+        offset, size = int(entry["byte_offset"]), int(self._sizes[block]) * 8
+        found = checksum(self._source_of(int(self._owner[block])).read(offset, size))
+        first, count = int(entry["first_sequence"]), int(entry["count"])
+        return DamagedBlock(
+            block,
+            f"{path}: checksum of bytes {offset} to {offset + size - 1} (sequences {first} to"
+            f" {first + count - 1}) is {found & (1 << 64) - 1:016x}, expected"
+            f" {int(entry['slots_checksum']) & (1 << 64) - 1:016x}",
+        )
 
     def _source_of(self, at: int) -> SlotSource:
         if at != self._open_segment or self._source is None:
@@ -247,11 +292,17 @@ class RingRecording:
     def check(self) -> list[str]:
         """Read everything and return what is wrong with it, one line each."""
         wrong = list(self.notes)
-        for block in range(len(self._blocks)):
+        block = 0
+        while block < len(self._blocks):
             try:
-                self._block(block)
-            except SegmentError as error:
+                block = self._load_blocks(block, len(self._blocks))
+            except DamagedBlock as error:
                 wrong.append(str(error))
+                block = error.block + 1
+            except SegmentError as error:  # packed, and not to be unpacked
+                wrong.append(str(error))
+                block = int(np.searchsorted(self._owner, self._owner[block], "right"))
+        self._loaded = self._loaded[:0]  # it may span a gap
         return wrong
 
     def close(self) -> None:
@@ -383,8 +434,11 @@ def _indexed(path: Path, header: Header, count: int) -> int:
     """Return how many of a file's slots its index covers; all without one."""
     if not index_of(path).exists():
         return count
-    entries = read_entries(index_of(path), header.checksum)
-    return min(count, int(entries["count"][entries["kind"] == Entry.SLOTS].sum()))
+    end = header.data_offset
+    for entry in last_entry(index_of(path)):
+        slots = int(entry["count"]) if entry["kind"] == Entry.SLOTS else 0
+        end = int(entry["byte_offset"]) + slots * header.record_bytes
+    return min(count, (end - header.data_offset) // header.record_bytes)
 
 
 def frame(path: Path | str, kinds: tuple[int, ...] = (), record: str = "") -> Any:

@@ -178,6 +178,11 @@ class RingWriter:
             return
         words = np.ascontiguousarray(records).view(np.int64).reshape(len(records), -1)
         record_bytes = words.shape[1] * 8
+        if self.layout != STATE and record_bytes != self._recorded_bytes():
+            raise SegmentError(
+                f"{self.folder}: records of {record_bytes} bytes, expected"
+                f" {self._recorded_bytes()} of {self.layout}"
+            )
         step = max(1, BLOCK_BYTES_MAX // record_bytes)
         for start in range(0, len(words), step):
             self._make_room(record_bytes)

@@ -17,7 +17,7 @@ the multiplier busy: about 1 ns per 64-byte slot. It guards against accidents, n
 import enum
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -28,11 +28,12 @@ from common.layout import describe, record
 from common.records import LAYOUTS, MARKET_SLOTS, SLOT_WORDS
 from shm import segment
 from shm.atomics import multiply_wrapping
+from shm.packing import PACKED_SUFFIX, unpack, unpack_first
 from shm.ring import MARKET, layout_of
 from shm.segment import PAGE_BYTES, hash_bytes, round_up_to_page
 from shm.words import PAGE_WORDS
 
-SLOTS_SUFFIX, INDEX_SUFFIX, PACKED_SUFFIX = ".slots", ".index", ".slots.zst"
+SLOTS_SUFFIX, INDEX_SUFFIX = ".slots", ".index"
 STATE = (
     "STATE"  # layout of checkpoints: turn count, then the block; the block is the strategy's own
 )
@@ -57,6 +58,7 @@ INDEX_ENTRY = record(
     (56, "entry_checksum", "<i8", "of the seven words before it"),
 )  # fmt: skip
 ENTRY_WORDS = 8
+TAIL_ENTRIES = 1 << 14
 
 # What any market slot begins with; the kind says which record of common/records.py it is.
 MARKET_SLOT = np.dtype(
@@ -166,6 +168,23 @@ def count_valid_entries(words, root):
             return i
         previous = words[first + 7]
     return len(words) // 8
+
+
+@njit(cache=True, _nrt=False)
+def find_damaged(words, sizes, sums):
+    """Return which of some blocks, one behind the other, is the first that is damaged; -1: none.
+
+    Args:
+        words: int64[n], contiguous, read: the blocks.
+        sizes: int64[m], words of each.
+        sums: int64[m], what their checksums must be.
+    """
+    start = 0
+    for i in range(len(sizes)):
+        if checksum(words[start : start + sizes[i]]) != sums[i]:
+            return i
+        start += sizes[i]
+    return -1
 
 
 def slot_dtype(layout: str, record_bytes: int) -> np.dtype:
@@ -316,11 +335,6 @@ def index_of(path: Path) -> Path:
     return path.with_name(path.name.split(".")[0] + INDEX_SUFFIX)
 
 
-def packed_path(path: Path) -> Path:
-    """Return where a file of slots lies once it is packed."""
-    return path.with_name(path.name.removesuffix(".zst") + ".zst")
-
-
 def read_entries(path: Path, root: int) -> np.ndarray:
     """Read the whole entries of an index.
 
@@ -344,6 +358,30 @@ def read_entries(path: Path, root: int) -> np.ndarray:
             " one, expected its checksum and the one before it to match"
         )
     return words[: valid * ENTRY_WORDS].view(INDEX_ENTRY)
+
+
+def last_entry(path: Path) -> np.ndarray:
+    """Return the last whole entry of an index as INDEX_ENTRY[1], or [0] if there is none.
+
+    Only the end of the file is read, so it takes no longer for a long index.
+
+    Raises:
+        SegmentError: the entry is damaged; names the byte.
+    """
+    with path.open("rb") as file:
+        count = os.fstat(file.fileno()).st_size // INDEX_ENTRY.itemsize
+        first = max(0, count - TAIL_ENTRIES)
+        file.seek(first * INDEX_ENTRY.itemsize)
+        data = file.read((count - first) * INDEX_ENTRY.itemsize)
+    words = np.frombuffer(bytearray(data), np.int64).reshape(-1, ENTRY_WORDS)
+    written = np.flatnonzero(words.any(axis=1))
+    if not len(written):
+        return np.empty(0, INDEX_ENTRY)
+    last = words[written[-1]]
+    if last[-1] != checksum(last[: ENTRY_WORDS - 1]):
+        at = (first + int(written[-1])) * INDEX_ENTRY.itemsize
+        raise SegmentError(f"{path}: entry at byte {at} is damaged, expected its checksum to match")
+    return last.view(INDEX_ENTRY)
 
 
 class SlotSource:
@@ -399,7 +437,7 @@ def read_header(path: Path) -> Header:
     size_max = 2 * PAGE_BYTES + _TEXT_BYTES_MAX
     try:
         if path.name.endswith(PACKED_SUFFIX):
-            return decode_header(path, _unpack_first(path, size_max))
+            return decode_header(path, unpack_first(path, size_max))
         with path.open("rb") as file:
             return decode_header(path, file.read(size_max))
     except FileNotFoundError:
@@ -408,90 +446,9 @@ def read_header(path: Path) -> Header:
         raise SegmentError(f"{path}: {(error.strerror or str(error)).lower()}") from None
 
 
-def _unpack_first(path: Path, size: int) -> bytes:
-    import zstandard
-
-    try:
-        with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as reader:
-            return bytes(reader.read(size))
-    except zstandard.ZstdError as error:
-        raise SegmentError(f"{path}: {error}, expected a whole zstd file") from None
-
-
-def unpack(path: Path) -> np.ndarray:
-    """Return the bytes of a packed file of slots.
-
-    Raises:
-        SegmentError: it is damaged.
-    """
-    import zstandard
-
-    try:
-        content = zstandard.ZstdDecompressor().decompress(path.read_bytes())
-    except zstandard.ZstdError as error:
-        raise SegmentError(f"{path}: {error}, expected a whole zstd file") from None
-    return np.frombuffer(content, np.uint8)
-
-
-class Packer:
-    """Packs one closed segment with zstd, a piece at a time, so that a recorder goes on meanwhile.
-
-    Killed at any moment: the plain file is removed only after the packed one is whole and on disk.
-    """
-
-    def __init__(self, path: Path, level: int = 3) -> None:
-        """Begin.
-
-        Args:
-            path: file of slots that nobody writes any more.
-            level: of zstd, 1 fast to 19 small.
-        """
-        import zstandard
-
-        self.path = path
-        self._draft = path.with_name(path.name + ".zst.part")
-        self._source = path.open("rb")
-        self._target = open(self._draft, "wb", opener=private_opener)
-        size = os.fstat(self._source.fileno()).st_size
-        compressor = zstandard.ZstdCompressor(level=level, write_checksum=True)
-        self._packing: Any = compressor.compressobj(size=size)
-
-    def step(self, bytes_max: int = 1 << 20) -> int | None:
-        """Pack at most so many bytes.
-
-        Returns:
-            None: there is more; else it is done, only the packed file is left, and this is by how
-            many bytes it is larger, mostly less than 0.
-
-        Raises:
-            OSError: the disk is full or gone; close it then.
-        """
-        data = self._source.read(bytes_max)
-        if data:
-            self._target.write(self._packing.compress(data))
-            return None
-        self._target.write(self._packing.flush())
-        self._target.flush()
-        os.fsync(self._target.fileno())
-        growth = self._target.tell() - self._source.tell()
-        self.close()
-        os.rename(self._draft, packed_path(self.path))
-        self.path.unlink()
-        return growth
-
-    def close(self) -> None:
-        """Give up; the plain file stays."""
-        self._source.close()
-        self._target.close()
-
-
-def private_opener(path: str, flags: int) -> int:
-    """Open a file that only this user may read."""
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
-
-
 def warm_up() -> None:
     """Compile the kernels."""
     words = np.zeros(ENTRY_WORDS, np.int64)
     checksum(words)
     count_valid_entries(words, 0)
+    find_damaged(words, words[:1], words[:1])

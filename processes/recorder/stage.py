@@ -17,8 +17,9 @@ from processes.recorder.config import RecorderConfig
 from processes.recorder.counters import Counter
 from processes.recorder.tap import RingTap, StateTap
 from shm.counters import Counters
+from shm.packing import Packer
 from shm.recording import RecordingError, size_of, write_manifest
-from shm.slot_file import SLOTS_SUFFIX, Packer
+from shm.slot_file import SLOTS_SUFFIX
 
 BUFFER_WORDS = 1 << 15  # 256 KB: what is copied is still in the cache when it is summed and written
 PACK_BYTES = 1 << 18
@@ -129,20 +130,23 @@ class RecorderStage:
         moved, is_behind = 0, False
         values = self.values
         for tap in self.taps:
-            laps, lost = tap.laps, tap.lost
+            gap_end, lost = tap.gap_end, tap.lost
             count = tap.move(self._buffer)
-            if tap.laps > laps:
-                values[Counter.LAPS] += tap.laps - laps
+            if tap.gap_end > gap_end:
+                values[Counter.LAPS] += 1
                 values[Counter.SLOTS_LOST] += tap.lost - lost
                 self._on_gap(tap)
+            if count == 0:
+                continue
             lag = count
             if (count + 1) * tap.observer.width > len(self._buffer):
                 lag += tap.observer.lag
                 is_behind |= lag > count
             values[Counter.LAG_MAX] = max(values[Counter.LAG_MAX], lag)
             moved += count
-        values[Counter.SLOTS] += moved
-        values[Counter.BYTES] = self.total_bytes
+        if moved:
+            values[Counter.SLOTS] += moved
+            values[Counter.BYTES] = self.total_bytes
         return moved, is_behind
 
     def _on_gap(self, tap: RingTap) -> None:

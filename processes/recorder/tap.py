@@ -22,7 +22,7 @@ class RingTap:
 
     Attributes:
         key: of the ring.
-        laps, lost: GAPs recorded, and how many slots they tell of.
+        lost: slots that GAPs of this recorder tell of.
         gap_end: sequence behind the last GAP, 0 none.
     """
 
@@ -46,7 +46,6 @@ class RingTap:
             origin=self.observer.header,
         )
         self.observer.next_sequence = self.writer.next_sequence
-        self.laps = 0
         self.lost = 0
         self.gap_end = self.writer.gap_end
 
@@ -63,7 +62,6 @@ class RingTap:
         if lapped:
             self.gap_end = self.observer.next_sequence
             self.writer.gap(self.gap_end - lapped, self.gap_end - 1)
-            self.laps += 1
             self.lost += lapped
         if count:
             width = self.observer.width

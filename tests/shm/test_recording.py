@@ -3,15 +3,19 @@
 import os
 import resource
 import signal
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from common.enums import MarketKind
 from common.errors import SegmentError, UnavailableError
 from common.layout import describe
 from common.records import LAYOUTS
-from shm import slot_file
+from shm import packing, slot_file
 from shm.recording import RecordingError, RingWriter, Run, frame, open, write_manifest
 from shm.ring import MARKET
 
@@ -71,6 +75,13 @@ def test_records_of_other_layouts_and_wide_blocks(tmp_path):
     assert len(ring.read(0, 10_000)) == 10_000 and ring.words == 32
     assert ring.read(9_000, 9_001).view(LAYOUTS["REPORT"])["client_order_id"] == [9_000]
     assert np.array_equal(open(files(tmp_path)[0]), reports)
+
+
+def test_records_of_another_size_are_refused(tmp_path):
+    with pytest.raises(SegmentError, match="records of 8 bytes, expected 64 of MARKET"):
+        RingWriter(tmp_path, KEY, MARKET, 1024).write(np.arange(8))
+    with pytest.raises(SegmentError, match="record is 'NOTHING', expected MARKET or a name"):
+        RingWriter(tmp_path, KEY, "NOTHING", 1024)
 
 
 def test_state_checkpoints_have_any_width(tmp_path):
@@ -309,20 +320,47 @@ def test_a_segment_opens_as_an_array_and_a_frame(tmp_path):
         frame(path, record="REPORT")
 
 
-def test_ten_gigabytes_open_at_once(tmp_path, benchmark_ns):
+@pytest.mark.parametrize("has_index", [True, False])
+def test_ten_gigabytes_open_at_once(tmp_path, within_ns, has_index):
     """A sparse file: opening maps, it does not read."""
     record(tmp_path, 1)
-    path, size = files(tmp_path)[0], 10_000_000_000
-    os.truncate(path, path.stat().st_size - 64 + size // 64 * 64)
-    files(tmp_path, ".index")[0].unlink()
-    with benchmark_ns(1_000_000_000):
+    path, index = files(tmp_path)[0], files(tmp_path, ".index")[0]
+    count = 10_000_000_000 // 64
+    os.truncate(path, path.stat().st_size + (count - 1) * 64)
+    entry = np.fromfile(index, slot_file.INDEX_ENTRY)
+    entry["count"] = count
+    entry["entry_checksum"] = slot_file.checksum(entry.view(np.int64)[:7])
+    entry.tofile(index)
+    with within_ns(1_000_000_000):
+        assert opened(tmp_path).spans == [(0, count)]
+    if not has_index:
+        index.unlink()
+    with within_ns(1_000_000_000):
         mapped = open(path)
-        assert mapped.nbytes == size // 64 * 64
+        assert len(mapped) == count and mapped.nbytes >= 9_999_999_936
         assert mapped["ts_recv_ns"][-1] == 0 and mapped["ts_recv_ns"][0] == 1
 
 
+def test_a_segment_opens_as_far_as_its_index_goes(tmp_path):
+    writer = record(tmp_path, 5)
+    path, index = files(tmp_path)[0], files(tmp_path, ".index")[0]
+    with path.open("ab") as file:
+        file.write(bytes(3 * 64))  # slots without an entry yet
+    assert len(open(path)) == 5
+    writer.gap(5, 9)
+    assert len(open(path)) == 5
+    with index.open("ab") as file:
+        file.write(bytes(100))
+    assert len(open(path)) == 5
+    flip(index, 80)
+    with pytest.raises(SegmentError, match="entry at byte 64 is damaged"):
+        open(path)
+    index.write_bytes(b"")
+    assert len(open(path)) == 0
+
+
 @pytest.fixture
-def benchmark_ns():
+def within_ns():
     from contextlib import contextmanager
 
     from common import clock
@@ -370,7 +408,7 @@ def test_closed_segments_are_packed_and_read_as_before(tmp_path):
     writer = record(tmp_path, *[100] * 9, segment_bytes_max=300 * 64)
     writer.close()
     for path in writer.closed:
-        packer = slot_file.Packer(path)
+        packer = packing.Packer(path)
         steps = 1
         while packer.step(8_192) is None:
             steps += 1
@@ -390,7 +428,7 @@ def test_closed_segments_are_packed_and_read_as_before(tmp_path):
 def test_a_reader_does_not_mind_that_a_segment_is_packed_meanwhile(tmp_path):
     writer = record(tmp_path, 100, 100, segment_bytes_max=64)
     ring = opened(tmp_path)
-    packer = slot_file.Packer(writer.closed[0])
+    packer = packing.Packer(writer.closed[0])
     while packer.step() is None:
         pass
     assert np.array_equal(ring.read(0, 200), slots(0, 200)) and ring.check() == []
@@ -404,12 +442,56 @@ def test_a_reader_does_not_mind_that_a_segment_is_packed_meanwhile(tmp_path):
 
 def test_packing_given_up_leaves_the_plain_file(tmp_path):
     writer = record(tmp_path, 100, 100, segment_bytes_max=64)
-    packer = slot_file.Packer(writer.closed[0])
+    packer = packing.Packer(writer.closed[0])
     packer.step(4_096)
     packer.close()
     assert opened(tmp_path).spans == [(0, 200)]
     record(tmp_path)  # the next start cleans up
     assert not list((tmp_path / KEY).glob("*.part"))
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("write"), st.integers(1, 40)),
+        st.tuples(st.just("gap"), st.integers(1, 40)),
+        st.tuples(st.sampled_from(["kill", "close", "pack"]), st.just(0)),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(STEPS, st.lists(st.tuples(st.integers(0, 1_000), st.integers(0, 60)), max_size=8))
+def test_whatever_was_written_is_read(steps, reads):
+    """A dict of sequences is the naive twin of a recording."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder)
+        writer, naive, told = record(run, segment_bytes_max=50 * 64), {}, []
+        for step, count in steps:
+            first = writer.next_sequence
+            if step == "write":
+                writer.write(slots(first, count))
+                naive.update((n, n * 100) for n in range(first, first + count))
+            elif step == "gap":
+                writer.gap(first, first + count - 1)
+                told.append((first, first + count - 1))
+            elif step == "pack" and writer.closed:
+                packer = packing.Packer(writer.closed.pop())
+                while packer.step() is None:
+                    pass
+            elif step != "pack":
+                if step == "close":
+                    writer.close()
+                writer = record(run, segment_bytes_max=50 * 64)
+                assert writer.next_sequence == first
+        ring = opened(run)
+        assert ring.gaps == told and ring.check() == []
+        found = {n: int(v) for at, part in ring.blocks(7) for n, v in enumerate(part[:, 0], at)}
+        assert found == naive
+        for first, count in reads:
+            if all(n in naive for n in range(first, first + count)) and first in naive:
+                assert np.array_equal(ring.read(first, first + count), slots(first, count))
+        ring.close()
 
 
 def naive_checksum(words):
