@@ -202,6 +202,13 @@ class Phase(IntEnum):
     EXIT = 4
 
 
+class TurnKind(IntEnum):
+    """What a logged turn of a strategy process was."""
+
+    ATTACH = 1  # a process began: one ATTACH intent, no input
+    RECORDS = 2  # it took records, or a timer was due
+
+
 class KillSource(IntEnum):
     """Who killed trading: one latched word each in the kill page."""
 

@@ -328,13 +328,16 @@ SESSION = record(
 
 TURN = record(
     "TURN", 128, "strategy",
-    (0, "turn", "<i8", "0-based count of logged turns"),
+    (0, "turn", "<i8", "0-based count of turns in this session; the record's own sequence"),
     (8, "now_ns", "<i8", "clock given to the kernel"),
     (16, "state_hash", "<i8", "of the state block after the turn; 0 if not computed"),
-    (24, "intent_count", "<i4", "intents written in this turn"),
-    (28, "input_count", "<i4", "inputs used below"),
+    (24, "log_hash", "<i8", "of this turn and all before: kinds, clocks, sequences taken"),
     (32, "first_sequence", "6<i8", "per input ring, in polling order"),
-    (80, "record_count", "6<i8", "slots taken, per input ring"),
+    (80, "record_count", "6<i4", "slots taken, per input ring"),
+    (104, "intent_count", "<i4", "intents written in this turn"),
+    (108, "kind", "u1", "TurnKind"),
+    (109, "input_count", "u1", "inputs used above"),
+    (110, "reserved", "18u1", "zero"),
 )  # fmt: skip
 
 INSTRUMENT = record(

@@ -331,59 +331,73 @@ def doctor(as_json: AsJson = False) -> None:
 
 @app.command()
 def replay(
-    capture: Annotated[Path, typer.Argument(metavar="CAPTURE", help="Raw capture, plain or .gz.")],
-    venue: Annotated[str, typer.Option(metavar="NAME", help="Section of the instruments file.")],
-    symbol: Annotated[str, typer.Option(metavar="SYMBOL", help="Whose books to write.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Folder or id of a run, or a raw capture file.")
+    ],
+    verify: Annotated[bool, typer.Option("--verify", help="Run: compare all decisions.")] = False,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Run: what if a parameter was another."),
+    ] = None,
+    until: Annotated[
+        str, typer.Option(metavar="SEQ", help="Run: the last record; N, RING:N or turn:N.")
+    ] = "",
+    speed: Annotated[
+        float, typer.Option(metavar="X", help="Run: times real time; default: at once.")
+    ] = 0.0,
+    debugger: Annotated[
+        bool, typer.Option("--pdb", help="Run: uncompiled, and stop at the record of --until.")
+    ] = False,
+    strategy: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Run: which strategy. Capture: a set-up to replay too."),
+    ] = "",
+    venue: Annotated[
+        str, typer.Option(metavar="NAME", help="Capture: section of the instruments file.")
+    ] = "",
+    symbol: Annotated[str, typer.Option(metavar="SYMBOL", help="Capture: whose books.")] = "",
     bbo: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="Best bid and ask per depth event.")
+        Path | None, typer.Option(metavar="FILE.csv", help="Capture: best bid and ask per event.")
     ] = None,
     book: Annotated[
-        Path | None, typer.Option(metavar="FILE.txt", help="The final book, best first.")
+        Path | None, typer.Option(metavar="FILE.txt", help="Capture: the final book, best first.")
     ] = None,
     summary: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Counts and the book's hash.")
+        Path | None, typer.Option(metavar="FILE.json", help="Capture: counts, the book's hash.")
     ] = None,
     instruments: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="Instruments file.")
+        Path | None, typer.Option(metavar="FILE.toml", help="Capture: instruments file.")
     ] = None,
-    tick_size: Annotated[str, typer.Option(metavar="TEXT", help="Price increment.")] = "",
-    lot_size: Annotated[str, typer.Option(metavar="TEXT", help="Quantity increment.")] = "",
+    tick_size: Annotated[str, typer.Option(metavar="TEXT", help="Capture: price increment.")] = "",
+    lot_size: Annotated[str, typer.Option(metavar="TEXT", help="Capture: lot increment.")] = "",
     price_decimals: Annotated[
-        int | None, typer.Option(metavar="N", help="Decimals of prices in the text output.")
+        int | None, typer.Option(metavar="N", help="Capture: decimals of prices in the output.")
     ] = None,
     qty_decimals: Annotated[
-        int | None, typer.Option(metavar="N", help="Decimals of quantities in the text output.")
-    ] = None,
-    strategy: Annotated[
-        Path | None,
-        typer.Option(metavar="CONFIG", help="Replay this set-up's strategy and risk limits too."),
+        int | None, typer.Option(metavar="N", help="Capture: decimals of quantities.")
     ] = None,
 ) -> None:
-    """Replay a recorded session through the same kernels.
+    """Take a recorded run's decisions again, or replay a raw capture.
 
-    One process, virtual time, no sockets.
+    One process, virtual time, no sockets. With --verify it exits 1 at the first difference.
+
+    Example: tickring replay ~/.local/state/tickring/demo/recordings/RUN --verify
 
     Example: tickring replay capture.gz --venue binance-usdm --symbol BTCUSDT --bbo bbo.csv
     """
     kernel_cache.configure()
-    from processes.replay.command import run as run_replay
+    from processes.replay import command
 
-    raise typer.Exit(
-        run_replay(
-            capture,
-            venue=venue,
-            symbol=symbol,
-            bbo=bbo,
-            book=book,
-            summary=summary,
-            instruments=instruments,
-            tick_size=tick_size,
-            lot_size=lot_size,
-            price_decimals=price_decimals,
-            qty_decimals=qty_decimals,
-            strategy=strategy,
-        )
-    )
+    of_run = {
+        "verify": verify, "changes": changes or [], "until": until, "speed": speed,
+        "debugger": debugger,
+    }  # fmt: skip
+    of_capture = {
+        "venue": venue, "symbol": symbol, "bbo": bbo, "book": book, "summary": summary,
+        "instruments": instruments, "tick_size": tick_size, "lot_size": lot_size,
+        "price_decimals": price_decimals, "qty_decimals": qty_decimals,
+    }  # fmt: skip
+    raise typer.Exit(command.replay(source, strategy, of_run, of_capture))
 
 
 def main() -> None:

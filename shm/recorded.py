@@ -95,6 +95,7 @@ class RingRecording:
         layout: name of its records, MARKET or STATE.
         capacity: of the live ring.
         record_bytes: of one slot.
+        origin: header page of the live ring or state block, empty or zero if there was none.
         spans: [first, end) of what is whole, ascending.
         gaps: (first lost, last lost), ascending: told by the recorder, or a hole without a word.
         notes: what was cut off, for people.
@@ -120,6 +121,7 @@ class RingRecording:
         self.layout = first.layout if first else layout
         self.capacity = first.capacity if first else 0
         self.record_bytes = first.record_bytes if first else bytes_of(layout)
+        self.origin = first.origin if first else b""
         for found in self._segments:
             header = found.header
             if (header.layout, header.record_bytes) != (self.layout, self.record_bytes):

@@ -107,7 +107,7 @@ class Header(NamedTuple):
         layout: name of its records, MARKET or STATE.
         text: tables of the records.
         checksum: of everything before the slots.
-        others: words of the header page.
+        origin: header page of the live ring or state block, zero if there was none.
     """
 
     key: str
@@ -118,6 +118,7 @@ class Header(NamedTuple):
     first_sequence: int
     data_offset: int
     checksum: int
+    origin: bytes
 
 
 @njit(cache=True, _nrt=False)
@@ -304,6 +305,7 @@ def decode_header(path: Path, head: bytes) -> Header:
         first_sequence=int(words[Word.FIRST_SEQUENCE]),
         data_offset=data_offset,
         checksum=found,
+        origin=head[PAGE_BYTES : 2 * PAGE_BYTES],
     )
     _check_layout(path, header, words)
     return header

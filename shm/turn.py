@@ -160,17 +160,22 @@ def recover(turn):
 
 
 @njit(cache=True, _nrt=False)
-def state_hash(words, block):
+def chain_hash(found, word):
+    """Return the hash of what `found` is the hash of, with one more word behind it."""
+    found = multiply_wrapping(found ^ word, _HASH_MULTIPLIER)
+    return found ^ ((found >> 29) & 0x7FFFFFFFF)
+
+
+@njit(cache=True, _nrt=False)
+def state_hash(words):
     """Return a 63-bit hash of one state block; equal states have equal hashes.
 
     Args:
-        words: int64[2, n], read.
-        block: 0 or 1.
+        words: int64[n], read.
     """
     found = _HASH_START
-    for i in range(words.shape[1]):
-        found = multiply_wrapping(found ^ words[block, i], _HASH_MULTIPLIER)
-        found ^= (found >> 29) & 0x7FFFFFFFF
+    for i in range(words.shape[0]):
+        found = chain_hash(found, words[i])
     return found & 0x7FFFFFFFFFFFFFFF
 
 
@@ -184,7 +189,8 @@ def _copy_committed(control, words, out):
     return load_acquire(control, FLIPS) == flips
 
 
-def _layout(dtype: np.dtype) -> int:
+def layout_hash(dtype: np.dtype) -> int:
+    """Return the fingerprint of a state block's segment; a strategy's holds its sources too."""
     return hash_bytes(f"{dtype.descr} {dtype.itemsize}".encode())
 
 
@@ -229,7 +235,7 @@ class Twin:
             name,
             Kind.TWIN,
             "STATE",
-            _layout(dtype),
+            layout_hash(dtype),
             capacity=2,
             record_bytes=dtype.itemsize,
             own_pages=1,
@@ -244,7 +250,7 @@ class Twin:
             UnavailableError: no such segment; RoleTaken: a living process owns it.
             SegmentError: not usable, or another state layout.
         """
-        held = Segment.attach(name, Kind.TWIN, _layout(dtype), writable=writable)
+        held = Segment.attach(name, Kind.TWIN, layout_hash(dtype), writable=writable)
         with held.closed_on_error():
             control = held.map_words(OWN_PAGE, writable=writable)
             if writable:

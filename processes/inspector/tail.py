@@ -41,6 +41,7 @@ KINDS = {
     "REPORT": enums.ReportKind,
     "REST_REQUEST": enums.RestKind,
     "SESSION": enums.SessionKind,
+    "TURN": enums.TurnKind,
 }
 WORDS = {
     "side": enums.Side,

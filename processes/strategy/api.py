@@ -9,6 +9,7 @@ compiled engine, and an edit would meet a stale cached one.
 import hashlib
 import importlib
 import inspect
+import os
 import re
 import sys
 import sysconfig
@@ -20,6 +21,7 @@ import numba
 import numpy as np
 from numba.extending import overload
 
+from common import kernel_cache
 from common.errors import ConfigError
 
 HOOKS = {
@@ -36,6 +38,7 @@ _WIDEST = {
     "<f8": (-sys.float_info.max, sys.float_info.max),
 }
 _INSTALLED = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
+_OWN = tuple(f"{kernel_cache.ROOT / package}{os.sep}" for package in kernel_cache.PACKAGES)
 _PYTHON: dict[tuple[str, str], Callable] = {}
 
 
@@ -59,7 +62,7 @@ _GENERIC = {hook: globals()[hook] for hook in HOOKS}
 
 
 def reachable_files(functions: list[Callable]) -> list[Path]:
-    """Return the source files that the functions reach by name, installed packages left out."""
+    """Return the source files that the functions reach by name, others' packages left out."""
     files: set[Path] = set()
     seen: set[int] = set()
     queue: list[object] = list(functions)
@@ -73,7 +76,7 @@ def reachable_files(functions: list[Callable]) -> list[Path]:
             file = inspect.getfile(item)
         except TypeError:  # a builtin module
             continue
-        if file.startswith(_INSTALLED):
+        if file.startswith(_INSTALLED) and not file.startswith(_OWN):
             continue
         files.add(Path(file))
         names = item.__globals__ if isinstance(item, FunctionType) else vars(item)
@@ -86,10 +89,11 @@ def reachable_files(functions: list[Callable]) -> list[Path]:
 
 
 def source_hash(functions: list[Callable]) -> str:
-    """Return 16 hex digits over the contents of all reachable files."""
+    """Return 16 hex digits over names and contents of all reachable files, wherever they lie."""
     digest = hashlib.sha256()
-    for path in reachable_files(functions):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    files = [(path.name.encode(), path.read_bytes()) for path in reachable_files(functions)]
+    for name, content in sorted(files):
+        digest.update(name + b"\0" + content + b"\0")
     return digest.hexdigest()[:16]
 
 

@@ -33,6 +33,7 @@ CAUSE_BOOK_TS_PUB = 12
 CAUSE_SEQUENCE = 13
 TURN_COUNT = 14
 RECORD_COUNT = 15
+LOG_HASH = 16  # of all turns so far, as the turn log tells it
 WORDS = 32
 
 DESK_BOOK = record(

@@ -77,6 +77,7 @@ def attach(d, now):
     set_cause(d, 0, 0, 0, 0, 0)
     clear_orders(d)
     write_intent(d, RequestKind.ATTACH, -1, -1)
+    d.words[at.TURN_COUNT] += 1
 
 
 @njit(cache=True)

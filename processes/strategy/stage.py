@@ -12,17 +12,19 @@ import numpy as np
 from numba import njit
 
 from common import order_ids
+from common.enums import TurnKind
 from common.records import BOOK, CONTROL, ORDER_REQUEST, TRADE
 from processes.strategy import desk as at
 from processes.strategy import engine
 from processes.strategy.desk import INTENTS_PER_TURN_MAX, Desk, desk_of
+from processes.strategy.turn_log import write_turn
 from shm.atomics import load_acquire
 from shm.bundle import pack
 from shm.counters import Counters
 from shm.cursors import available, take, try_claim
 from shm.ring import Consumer, In, Out, Producer
 from shm.turn import FLIPS, Turn, Twin, finish, flip
-from shm.words import C_CURSOR, L_CLAIMED
+from shm.words import C_CURSOR, L_CLAIMED, L_TAKEN
 
 NO_TURN = 0
 NO_ROOM = -1
@@ -80,7 +82,7 @@ def commit(turn, block_words):
 
 
 @njit(cache=True)
-def write_outputs(d, ends, first, end, count):
+def write_outputs(d, ends, block_words, kind, first, end, count):
     """Write the turn's intents and its log record into their rings, unpublished.
 
     Returns:
@@ -95,14 +97,7 @@ def write_outputs(d, ends, first, end, count):
             ends.intents.slots[(sequence + k) & mask] = d.intents[k]
     sequence = try_claim(ends.turns, 1)
     record = ends.turns.slots[sequence & (ends.turns.slots.shape[0] - 1)]
-    record["turn"] = d.words[at.TURN_COUNT] - 1
-    record["now_ns"] = d.words[at.NOW_NS]
-    record["state_hash"] = 0
-    record["intent_count"] = count
-    record["input_count"] = 3
-    for k in range(3):
-        record["first_sequence"][k] = first[k]
-        record["record_count"][k] = end[k] - first[k]
+    write_turn(record, d, block_words, kind, first, end)
     return True
 
 
@@ -150,7 +145,8 @@ def try_turn(turn, ends, state, params, d, block_words, first, end, now):
     take(ends.reports, end[0])
     take(ends.control, end[1])
     take(ends.market, end[2])
-    assert write_outputs(d, ends, first, end, count), "room was checked before the turn"
+    kind = TurnKind.RECORDS
+    assert write_outputs(d, ends, block_words, kind, first, end, count), "room was checked before"
     commit(turn, block_words)
     return taken + 1
 
@@ -165,9 +161,11 @@ def attach(turn, ends, d, block_words, first, end, now):
     if not has_room(ends):
         return False
     engine.attach(d, now)
-    for k in range(3):
-        first[k], end[k] = 0, 0
-    assert write_outputs(d, ends, first, end, 1), "room was checked before the turn"
+    first[0], first[1] = ends.reports.local[L_TAKEN], ends.control.local[L_TAKEN]
+    first[2] = ends.market.local[L_TAKEN]
+    end[:] = first
+    kind = TurnKind.ATTACH
+    assert write_outputs(d, ends, block_words, kind, first, end, 1), "room was checked before"
     commit(turn, block_words)
     return True
 

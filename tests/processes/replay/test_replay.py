@@ -7,9 +7,11 @@ import random
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from common.errors import ConfigError, UsageError
 from common.instruments import Instrument
+from processes import cli
 from processes.replay import command
 from processes.replay.facts import find_instrument
 from processes.replay.options import ReplayOptions
@@ -34,7 +36,8 @@ def run(path: Path, grid: Grid, tmp_path: Path) -> tuple[dict, str, str]:
     arguments += ["--qty-decimals", str(grid.qty_decimals)]
     for name, output in outputs.items():
         arguments += [f"--{name}", str(output)]
-    assert command.main(arguments) == 0
+    found = CliRunner().invoke(cli.app, ["replay", *arguments])
+    assert found.exit_code == 0, (found.output, found.exception)
     summary = json.loads(outputs["summary"].read_text())
     assert list(summary) == KEYS
     return summary, outputs["bbo"].read_text(), outputs["book"].read_text()
@@ -238,7 +241,23 @@ def test_a_missing_instruments_file_is_a_config_error(tmp_path):
         )
 
 
-def test_errors_become_exit_codes(tmp_path, capsys):
-    arguments = [str(tmp_path / "none"), "--venue", "binance-usdm", "--symbol", "BTCUSDT"]
-    assert command.main(arguments) == 2
-    assert "no such file" in capsys.readouterr().err
+def test_what_is_not_there_is_said(tmp_path):
+    none = {"venue": "binance-usdm", "symbol": "BTCUSDT"}
+    with pytest.raises(UsageError, match="/none: no such file"):
+        command.replay(str(tmp_path / "none"), "", {}, none)
+    with pytest.raises(
+        UsageError, match="run: '20260822-1': none of that id or path, expected one"
+    ):
+        command.replay("20260822-1", "", {}, {})
+
+
+def test_options_of_the_other_kind_are_refused(tmp_path):
+    path = tmp_path / "capture"
+    path.write_text("")
+    nothing = {"venue": "", "symbol": ""}
+    with pytest.raises(UsageError, match="--set: .* is a file, expected a recorded run with it"):
+        command.replay(str(path), "", {"verify": False, "changes": ["a=1"]}, nothing)
+    with pytest.raises(UsageError, match="--tick-size: .* is a recorded run, expected a capture"):
+        command.replay(str(tmp_path), "", {}, {"tick_size": "1"})
+    with pytest.raises(UsageError, match="--venue: missing, expected it with a capture"):
+        command.replay(str(path), "", {}, nothing)

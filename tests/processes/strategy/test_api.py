@@ -1,11 +1,14 @@
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
+from types import FunctionType
 
 import numpy as np
 import pytest
 
+from common import kernel_cache
 from common.errors import ConfigError
 from processes.strategy import api
 from processes.strategy.api import strategy
@@ -224,3 +227,24 @@ def test_state_record_is_named_after_its_sources():
     cls = api.load_strategy("processes.strategy.market_maker:MarketMaker")
     assert cls.STATE.names[-1].startswith("processes_strategy_market_maker_MarketMaker_")
     assert cls.STATE[cls.STATE.names[-1]] == np.int64
+
+
+def test_sources_are_the_same_wherever_they_lie(tmp_path, monkeypatch):
+    """A clone at another path, or an installed package, must give the same state layout."""
+    target = "processes.strategy.market_maker:MarketMaker"
+    tag = api.load_strategy(target).STATE.names[-1]
+    for package in kernel_cache.PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / "a clone" / package)
+    code = f"from processes.strategy.api import *; print(load_strategy({target!r}).STATE.names[-1])"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path / "a clone",
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert found.stdout.strip() == tag, found.stderr
+    hooks = [f for f in vars(api.load_strategy(target)).values() if isinstance(f, FunctionType)]
+    before = api.source_hash(hooks)
+    monkeypatch.setattr(api, "_INSTALLED", (*api._INSTALLED, str(ROOT)))
+    assert api.source_hash(hooks) == before and tag.endswith(before)

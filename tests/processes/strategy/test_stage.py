@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from common import order_ids
-from common.enums import MarketKind, ReportKind, RequestKind
+from common.enums import MarketKind, ReportKind, RequestKind, TurnKind
 from common.instruments import Instrument, InstrumentFacts
 from common.records import BOOK, INSTRUMENT, REPORT
 from processes.strategy import app
@@ -14,10 +14,11 @@ from processes.strategy import stage as stage_module
 from processes.strategy.api import strategy
 from processes.strategy.desk import block_dtype
 from processes.strategy.stage import LABELS, Counter, StrategyStage
+from processes.strategy.turn_log import HASHED_RECORDS
 from processes.strategy.verbs import quote
 from shm.counters import anonymous_counters
 from shm.ring import anonymous_ring
-from shm.turn import anonymous_twin
+from shm.turn import anonymous_twin, state_hash
 
 
 @strategy(params={}, state={"books": "<i8"})
@@ -103,6 +104,50 @@ def test_turn_log_tells_what_was_taken():
     assert list(turns["now_ns"]) == [10, 20, 30]
     assert [list(t) for t in turns["record_count"][:, :3]] == [[0, 0, 0], [2, 0, 0], [0, 0, 2]]
     assert list(turns["intent_count"]) == [1, 0, 1]
+    assert list(turns["kind"]) == [TurnKind.ATTACH, TurnKind.RECORDS, TurnKind.RECORDS]
+
+
+def test_turns_are_numbered_by_their_place_in_the_log_across_restarts():
+    rig = Rig()
+    rig.stage.do_work(10)
+    rig.ready()
+    rig.stage.do_work(20)
+    rig.build()
+    rig.stage.do_work(30)
+    rig.ready()
+    rig.stage.do_work(40)
+    turns = rig.turn_out.end.slots[:4]
+    assert list(turns["turn"]) == [0, 1, 2, 3]
+    assert [list(turn) for turn in turns["first_sequence"][:, :3]] == [
+        [0, 0, 0], [0, 0, 0], [2, 0, 0], [2, 0, 0],
+    ]  # fmt: skip
+
+
+def test_the_state_is_hashed_on_attach_and_after_every_100_000_records():
+    rig = Rig()
+    rig.stage.do_work(10)
+    turns = rig.turn_out.end.slots
+    assert turns["state_hash"][0] == state_hash(rig.twin.words[rig.twin.flips & 1])
+    rig.stage.desk.words[at.RECORD_COUNT] = HASHED_RECORDS - 3
+    for now_ns in (20, 30, 40):
+        rig.book(100, 102)
+        rig.stage.do_work(now_ns)
+    assert [bool(found) for found in turns["state_hash"][:4]] == [True, False, True, False]
+
+
+def test_the_log_hash_tells_which_order_the_inputs_were_taken_in():
+    def logged(*order):
+        rig = Rig()
+        rig.stage.do_work(10)
+        for now_ns, put in zip((20, 30), order, strict=True):
+            put(rig)
+            rig.stage.do_work(now_ns)
+        return int(rig.turn_out.end.slots["log_hash"][2])
+
+    def book(rig):
+        rig.book(100, 102)
+
+    assert logged(Rig.ready, book) == logged(Rig.ready, book) != logged(book, Rig.ready)
 
 
 def test_a_restart_goes_on_from_the_committed_state():
