@@ -18,7 +18,7 @@ from tests.support import ROOT, unique_instance
 GOLDEN = ROOT / "tests" / "golden" / "help"
 VERBS = [
     "", "up", "down", "status", "clean", "run", "check", "rings", "stat", "top", "tail", "book",
-    "layout", "kill", "doctor", "replay", "recordings",
+    "layout", "kill", "doctor", "replay", "recordings", "import", "export",
 ]  # fmt: skip
 
 
@@ -64,7 +64,8 @@ def test_help_is_the_golden_text(verb, monkeypatch):
 
 
 def test_every_verb_has_a_golden_text():
-    registered = {command.callback.__name__ for command in cli.app.registered_commands}
+    commands = cli.app.registered_commands
+    registered = {command.name or command.callback.__name__ for command in commands}
     assert registered == set(VERBS) - {""}
 
 
@@ -118,6 +119,10 @@ def test_other_pythons_are_refused(monkeypatch, version):
         (["layout", "NOTHING"], 2, "layout: 'NOTHING', expected one of GAP"),
         (["rings", "--instance", "nobody"], 69, "instance: no 'nobody' on this host"),
         (["run", "feed", "--config", "demo.toml"], 2, "run: 'feed', expected venue"),
+        (["import", "nothing", "a", "b"], 2, "KIND: 'nothing', expected capture, binance"),
+        (["import", "ticks", "nowhere.csv", "b"], 2, "nowhere.csv: no such file"),
+        (["export", "nowhere", "--npz", "a.npz"], 2, "run: 'nowhere': none of that id or path"),
+        (["export", "nowhere"], 2, "export: expected --parquet DIR or --npz FILE, one of the"),
     ],
 )
 def test_exit_codes_and_one_line_errors(tickring, arguments, code, said):
@@ -149,6 +154,21 @@ def test_layout_prints_the_golden_file_and_json(tickring):
     (gap,) = json.loads(tickring("layout", "gap", "--json").stdout)
     assert gap["name"] == "GAP" and gap["bytes"] == 64
     assert gap["fields"][0] == {"offset": 0, "name": "kind", "type": "u1", "meaning": "MarketKind"}
+
+
+def test_import_and_export_print_what_they_did(tickring, tmp_path):
+    ticks, run = tmp_path / "ticks.csv", tmp_path / "run"
+    ticks.write_text("1723161255,BTCUSDT,60000.1,0.5,buy\n1723161256,BTCUSDT,x,0.5,buy\n")
+    found = tickring("import", "ticks", ticks, run)
+    assert found.returncode == 0, found.stderr
+    assert "bad_rows           1" in found.stdout
+    assert f"{ticks}:2: price is 'x', expected a price over 0" in found.stderr
+    found = tickring("import", "ticks", ticks, tmp_path / "strict", "--strict")
+    assert (found.returncode, found.stderr.count("\n")) == (65, 1)
+    found = tickring("export", run, "--parquet", tmp_path / "tables", "--json")
+    assert json.loads(found.stdout)["trades"] == 1
+    found = tickring("export", run, "--npz", tmp_path / "events.npz")
+    assert found.returncode == 0 and "trades" in found.stdout
 
 
 @pytest.mark.parametrize("name", ["demo", "binance-testnet"])
