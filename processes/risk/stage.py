@@ -55,7 +55,7 @@ from processes.risk.oms import (
     new_oms,
 )
 from processes.risk.orders import HELD
-from processes.risk.reconcile import OVERLAP_NS, Reconciler
+from processes.risk.reconcile import Reconciler
 from processes.risk.recovery import LastFrames, compare_rings, conclude_unsent, skip_taken
 from processes.risk.sessions import Sessions
 from processes.risk.timers import (
@@ -445,6 +445,7 @@ class RiskStage:
             consumed = int(load_word(self.ends.orders.other, C_CURSOR))
             scan_timers(self.oms, self.batch, self.timing, consumed, now_ns)
             self._ask_for_orders(now_ns)
+            self.reconciler.settle(self.oms, self.batch, consumed, now_ns)
         self.reconciler.watch(self.oms, now_ns)
         if now_ns >= self.audit_ns:
             self.audit_ns = now_ns + AUDIT_NS
@@ -490,11 +491,11 @@ class RiskStage:
     def _ask_for_round(self, now_ns: int) -> None:
         request = _rest_request(RestKind.RECONCILE, -1, now_ns)
         is_full = self.reconciler.wants_full()
-        since_ns = self.session_wall_ns
-        if not is_full:
-            agreed_ns = self.reconciler.agreed_ns + self.wall_minus_mono_ns
-            since_ns = max(since_ns, agreed_ns - OVERLAP_NS)
-        request["ts_session_ns"] = since_ns
+        since_ns = self.reconciler.look_back_ns(self.oms, now_ns)
+        request["ts_session_ns"] = self.session_wall_ns
+        if since_ns:
+            since_wall_ns = since_ns + self.wall_minus_mono_ns
+            request["ts_session_ns"] = max(self.session_wall_ns, since_wall_ns)
         if self.parts.requests.try_write(request):
             self.reconciler.ask(self.oms, now_ns, is_full)
 
