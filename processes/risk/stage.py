@@ -356,11 +356,12 @@ class RiskStage:
     def _guard(self, now_ns: int) -> None:
         """Open the gate only when all is well, and cancel everything when it is not."""
         words = self.words
-        is_reconciled = self.reconciler.is_reconciled and self.sessions.is_connected
+        is_reconciled = self.reconciler.is_reconciled and self.sessions.may_trade
         if is_reconciled != bool(words[IS_RECONCILED]):
             words[IS_RECONCILED] = is_reconciled
             log.event("reconciled" if is_reconciled else "not_reconciled")
             if is_reconciled:
+                self.oms.counters[Counter.RECONCILED_NS] = now_ns
                 self.link.on_reconciled(now_ns)
         wants_cancel = (
             self.sessions.strategy_died

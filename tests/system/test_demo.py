@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
+from common import clock
 from processes.inspector.sampler import HOPS
 from shm import registry
 
 from tests.support import ROOT, wait_until
 from tests.system.harness import STEP_S_MAX, Demo
 
+RECONCILED_S_MAX = 10.0  # from a kill -9 to a position that equals the venue's, whatever the load
 PROCESSES = ["venue", "feed", "book", "strategy", "risk", "gateway", "rest"]
 
 
@@ -126,10 +128,18 @@ def test_every_process_may_be_killed_while_it_trades(start: Any) -> None:
     for process in ["feed", "book", "strategy", "rest", "gateway", "risk"]:
         acks = demo.counter("risk", "acks")
         demo.wait_for(lambda acks=acks: demo.counter("risk", "acks") > acks + 3, "it trades")
+        killed_ns = clock.now_ns()
         before = demo.kill(process)
         demo.wait_for(
             lambda name=process, row=before: demo.is_back(name, row), f"{process} is back"
         )
+        demo.wait_for(
+            lambda since_ns=killed_ns: demo.counter("risk", "reconciled_ns") > since_ns,
+            f"reconciled after {process} was killed",
+        )
+        # Risk's own stamp: of the account's answer that its position was compared with.
+        took_s = (demo.counter("risk", "reconciled_ns") - killed_ns) / 1e9
+        assert took_s <= RECONCILED_S_MAX, (process, demo.text[-6_000:])
         demo.wait_for(
             lambda: demo.own_positions() == demo.venue_positions(),
             f"positions equal the venue's after {process} was killed",
