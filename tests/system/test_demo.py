@@ -1,5 +1,6 @@
 """The whole system on the local exchange: a short run, and every kill -9."""
 
+import contextlib
 import json
 import math
 import os
@@ -164,12 +165,18 @@ def test_the_others_cancel_all_and_leave_when_the_supervisor_is_killed(start: An
     demo.wait_ready()
     demo.wait_for(lambda: demo.account("/fapi/v1/openOrders"), "orders are open")
     pids = [demo.status(name)["pid"] for name in PROCESSES]
+    killed_ns = clock.now_ns()
     demo.process.kill()
     demo.process.wait()
     wait_until(lambda: not any(is_alive(pid) for pid in pids), "all have left", STEP_S_MAX)
     assert demo.text.count("orphan_exit drained=True late=False") == len(PROCESSES), demo.text
     assert demo.counter("risk", "active_orders") == 0
     assert not registry.is_live(demo.name)
+    with contextlib.closing(demo.instance()) as instance:
+        for row in instance.positions():
+            assert row["venue_position_steps"] == row["position_steps"], row
+            compared_s = (row["ts_venue_position_ns"] - killed_ns) / 1e9
+            assert 0 < compared_s <= RECONCILED_S_MAX, (row, demo.text[-6_000:])
 
 
 def test_a_kill_stops_trading_and_outlives_the_run(start: Any) -> None:
