@@ -161,7 +161,7 @@ class Reconciler:
         oldest_ns = self.agreed_ns - OVERLAP_NS
         for row in oms.lists[ACTIVE, : oms.words[ACTIVE_COUNT]]:
             order = oms.orders[row]
-            if _waits_since_ns(order, self.settle_count):
+            if _waits_since_ns(order):
                 created_ns = int(order["ts_created_ns"])
                 oldest_ns = min(oldest_ns, created_ns) if created_ns <= now_ns else 0
         return max(oldest_ns, 0)
@@ -287,7 +287,7 @@ class Reconciler:
         before, self._quiet = self._quiet, {}
         for row in oms.lists[ACTIVE, : oms.words[ACTIVE_COUNT]]:
             order = oms.orders[row]
-            waits_ns = _waits_since_ns(order, self.settle_count)
+            waits_ns = _waits_since_ns(order)
             if waits_ns > now_ns:
                 waits_ns = 1  # an instant of another boot
             if not 0 < waits_ns < round_id or int(row) in self._listed:
@@ -317,9 +317,11 @@ class Reconciler:
             if row == NO_ROW:
                 continue
             order = oms.orders[row]
-            if not _waits_since_ns(order, self.settle_count) or consumed <= order["order_sequence"]:
+            if not _waits_since_ns(order) or consumed <= order["order_sequence"]:
                 continue
             is_lost = bool(order["order_pending"] & OrderPending.UNKNOWN)
+            if is_lost and order["missing_count"] < self.settle_count:
+                continue  # the rounds are enough, the answers to its queries are not
             exec_type = ExecType.CANCELED if is_lost else ExecType.STATUS
             if not conclude(oms, batch, row, int(exec_type), 0):
                 return
@@ -399,14 +401,13 @@ class Reconciler:
         self.demand(now_ns)
 
 
-def _waits_since_ns(order: np.void, missing_count_min: int) -> int:
+def _waits_since_ns(order: np.void) -> int:
     """Return since when an order waits for proof of its end; 0: it does not.
 
-    The venue keeps saying that it has no such order, or told of more fills than there are.
+    The venue says that it has no such order, or told of more fills than there are.
     """
     if order["order_pending"] & OrderPending.UNKNOWN:
-        is_lost = order["is_lost"] and order["missing_count"] >= missing_count_min
-        return int(order["ts_missing_ns"]) if is_lost and is_known(order) else 0
+        return int(order["ts_missing_ns"]) if order["is_lost"] and is_known(order) else 0
     has_more = order["venue_cum_qty_steps"] > order["cum_qty_steps"]
     return int(order["ts_updated_ns"]) if is_finished(order) and has_more else 0
 

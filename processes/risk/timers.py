@@ -148,17 +148,17 @@ def is_overdue(order, timing, now):
 def try_conclude(oms, batch, row, timing, consumed, now):
     """End a doubt by enough answers that nothing was done; True if no more of them are wanted."""
     order = oms.orders[row]
+    is_forgotten = order["is_lost"] != 0 and is_known(order)
+    if is_forgotten:
+        oms.words[WANTS_RECONCILE] = 1  # query-order page: gone unfilled long ago, or a late view
     if (
         order["missing_count"] < timing[MISSING_COUNT_MIN]
         or not is_due(order["ts_missing_ns"], timing[MISSING_NS_MIN], now)
         or consumed <= order["order_sequence"]
     ):
         return False
-    if order["is_lost"] != 0 and is_known(order):
-        oms.words[WANTS_RECONCILE] = 1  # query-order page: gone unfilled long ago, or a late view
-        return True
-    if is_finished(order):
-        return False
+    if is_forgotten or is_finished(order):
+        return bool(is_forgotten)
     if order["order_status"] == OrderStatus.PENDING_NEW and not is_known(order):
         exec_type, reject = ExecType.REJECTED, Reject.VENUE_UNKNOWN_ORDER
         return conclude(oms, batch, row, np.int64(exec_type), np.int64(reject))

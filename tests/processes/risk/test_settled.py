@@ -64,8 +64,8 @@ def test_a_forgotten_order_ends_when_the_account_has_proved_it(rig, filled):
         rig.turn()
     reconnect(rig)  # the venue lists no open order
     run = Run(rig)
-    run.turns(30)
-    assert rig.row(order)["order_pending"] & P.UNKNOWN
+    while not rig.row(order)["missing_count"]:
+        run.turns(1)
     assert rig.stage.oms.positions[0][BIDS] == 10 - filled
     rounds, began_ns = rig.counter(Counter.RECONCILES), rig.now_ns
     run.until_over(order)
@@ -95,6 +95,18 @@ def test_queries_alone_never_end_an_acknowledged_order(rig):
     assert rig.row(order)["order_status"] == S.NEW
     assert rig.stage.oms.positions[0][BIDS] == 10
     assert run.queries <= rig.config.query_count_max
+
+
+def test_rounds_without_queries_never_end_an_acknowledged_order(rig):
+    """One answer, and then no more: it is held, however good the rounds are."""
+    order = rig.open()
+    reconnect(rig)
+    rig.turn(10 * MS, 30)
+    rig.rest(order, reject=Reject.VENUE_UNKNOWN_ORDER, venue_code=-2013)
+    rig.turn(10 * MS, 2_000)
+    assert rig.counter(Counter.RECONCILES) > 10
+    assert rig.row(order)["order_status"] == S.NEW
+    assert rig.stage.oms.positions[0][BIDS] == 10
 
 
 def test_a_listed_order_is_not_forgotten_whatever_queries_say(rig):
