@@ -111,6 +111,13 @@ def read_manifest(instance: str) -> dict[str, Any]:
     return found
 
 
+def is_of_another_build(instance: str) -> bool:
+    """Return True if other sources than ours made the instance: names and meanings may differ."""
+    registry = _attach(instance, writable=False)
+    registry.close()
+    return int(registry.header[segment.Header.BUILD_HASH]) != segment.build_hash()
+
+
 def clean(instance: str) -> list[str]:
     """Remove every segment and doorbell of a stale instance; return their names.
 

@@ -282,8 +282,10 @@ class Segment:
             words: int64[512], the role's own page; pid and count of attaches are changed.
 
         Raises:
+            SegmentError: another build made the segment.
             RoleTaken: a living process holds it.
         """
+        check_build(self.name, int(self.header[Header.BUILD_HASH]))
         if not try_lock(self.fd, role):
             raise RoleTaken(
                 f"{self.name}: {role.name.lower()} is held by pid {words[ROLE_PID]},"
@@ -384,6 +386,19 @@ def _checked_header(name: str, fd: int, kind: Kind, fingerprint: int | None) -> 
     if size != words[Header.FILE_BYTES]:
         raise SegmentError(f"{name}: {size} bytes, expected {words[Header.FILE_BYTES]}")
     return words
+
+
+def check_build(name: str, found: int) -> None:
+    """Refuse to act on a segment of another build, showing both; looking at it is for everybody.
+
+    Raises:
+        SegmentError: its creator's sources were not ours.
+    """
+    if found != build_hash():
+        raise SegmentError(
+            f"{name}: build is {found:016x}, expected {build_hash():016x};"
+            " restart the whole instance from one commit"
+        )
 
 
 def check_fingerprint(name: str, found: int, expected: int | None) -> None:

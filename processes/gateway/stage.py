@@ -100,6 +100,7 @@ class GatewayStage:
         self.slow_due_ns = 0
         self.attach_due_ns = 0
         self.is_attached = False
+        self.expired_url = ""  # the venue would accept it again, and be silent
         self.known_fds: object = None
         self.version = 0
 
@@ -290,6 +291,7 @@ class GatewayStage:
     def restart_stream(self, now_ns: int) -> None:
         """Begin the stream anew: what came meanwhile is missing, risk reconciles on DOWN and UP."""
         if self.stream.is_key_expired:
+            self.expired_url = self.stream_link.url
             self.stream_link.set_url("", now_ns)  # until rest tells a living key
             self.ask_session(now_ns)
         self.stream_link.drop("key expired" if self.stream.is_key_expired else "broken", now_ns)
@@ -341,7 +343,7 @@ class GatewayStage:
     def set_listen_key(self, key: str, now_ns: int) -> None:
         """Listen to a key; one that replaces another may have been preceded by silence."""
         url = f"{self.private_url}/ws/{key}"
-        if url == self.stream_link.url:
+        if url in (self.stream_link.url, self.expired_url):
             return
         if self.stream_link.is_up:
             self.stream_link.drop("listenKey changed", now_ns)

@@ -1,6 +1,8 @@
 """One instance as the tools see it: read-only, alive or dead; also what the summary is made of."""
 
+import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,19 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def choose_instance(name: str = "") -> str:
+    """Return `name`, or the only instance there is; of another build it is told to be.
+
+    Raises:
+        UsageError, UnavailableError: as `_choose`.
+    """
+    chosen = _choose(name)
+    with contextlib.suppress(TickringError):  # whatever its registry is like, it can be killed
+        if registry.is_of_another_build(chosen):
+            sys.stderr.write(f"{chosen}: another build than these tools made it; look with care\n")
+    return chosen
+
+
+def _choose(name: str) -> str:
     """Return `name`, or the only instance there is.
 
     Raises:

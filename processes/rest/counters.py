@@ -35,6 +35,7 @@ class Counter(IntEnum):
     WEIGHT_USED = 26
     SPILLED = 27
     SESSIONS_LOST = 28
+    CANCEL_ALLS_FAILED = 29
 
 
 LABELS = {
@@ -67,6 +68,7 @@ LABELS = {
     Counter.WEIGHT_USED: "Request weight used in the last minute (gauge)",
     Counter.SPILLED: "Reports waiting for room in the ring to risk (gauge)",
     Counter.SESSIONS_LOST: "Session records not written: the gateway does not read (monotonic)",
+    Counter.CANCEL_ALLS_FAILED: "Cancel-all requests that failed, and are sent again (monotonic)",
 }
 assert set(LABELS) == set(Counter), "each Counter needs a label: operators read it"
 

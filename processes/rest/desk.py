@@ -41,7 +41,7 @@ class Desk:
         now_ns, wall_minus_mono_ns: clocks, set before each step.
         venue_minus_mono_ns: the venue's wall clock minus CLOCK_MONOTONIC; ts_clock_ns: measured
             when, 0 never; round_trip_ns: of that measurement.
-        listen_key: the newest, empty if there is none.
+        listen_key: the newest, empty if there is none; listen_key_due_ns: to be extended then.
         armed_until_ns: per instrument, when its dead-man timer runs out at the venue; 0 unarmed.
         is_killed, is_gateway_dead: seen by the stage; phase: told by the shell.
         reports, snapshots: to be written; session_due: SessionKind values to be written.
@@ -63,6 +63,7 @@ class Desk:
         self.round_trip_ns = 0
         self.is_clock_wanted = False
         self.listen_key = ""
+        self.listen_key_due_ns = 0
         self.armed_until_ns = [0] * len(instruments)
         self.is_dead_man_wanted = True
         self.is_killed = False

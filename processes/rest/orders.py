@@ -37,6 +37,7 @@ ORDER_AGE_NS_MAX = 1_000 * NS_PER_MS
 METHODS = {RequestKind.NEW: "POST", RequestKind.REPLACE: "PUT", RequestKind.CANCEL: "DELETE"}
 OPENING = (RequestKind.NEW, RequestKind.REPLACE)
 SWEEP_RETRY_NS = 200 * NS_PER_MS
+SWEEP_RETRY_NS_MAX = 1_000 * NS_PER_MS  # it must go out as soon as there is a connection
 SWEEP_LOOK_NS = 5_000 * NS_PER_MS
 SWEEP_LOOK_NS_PER_SYMBOL = 100 * NS_PER_MS  # keeps many symbols within the weight limit
 STOP_GRACE_NS = 500 * NS_PER_MS
@@ -135,6 +136,7 @@ def cancel_symbol(desk: Desk, instrument: Instrument) -> Steps:
     if answer.is_ok:
         desk.values[Counter.CANCEL_ALLS] += 1
     else:
+        desk.values[Counter.CANCEL_ALLS_FAILED] += 1
         log.event("cancel_all_failed", symbol=instrument.symbol, code=answer.code)
 
 
@@ -180,21 +182,37 @@ class Guard:
         What was in flight when the gateway died may still land, so an empty list is looked at
         again for as long as the emergency lasts.
         """
-        empty_looks = 0
+        empty_looks = failures = 0
         look_ns = max(SWEEP_LOOK_NS, SWEEP_LOOK_NS_PER_SYMBOL * len(self.desk.instruments))
         while empty_looks < EMPTY_LOOKS or self.is_emergency():
             if empty_looks == 0:
                 answer = yield cancel_all_call(instrument)
                 assert answer is not None
                 if not answer.is_ok:
-                    self.desk.is_clock_wanted |= answer.outcome is Outcome.CLOCK
-                    yield Wait(SWEEP_RETRY_NS)
+                    self.note_failure(instrument, answer, failures)
+                    yield Wait(min(SWEEP_RETRY_NS << min(failures, 8), SWEEP_RETRY_NS_MAX))
+                    failures += 1
                     continue
+                failures = 0
                 self.desk.values[Counter.CANCEL_ALLS] += 1
             is_empty = yield from self.look_at(instrument)
             empty_looks = empty_looks + 1 if is_empty else 0
             yield Wait(look_ns if empty_looks >= EMPTY_LOOKS else SWEEP_RETRY_NS)
         self.sweeping.discard(instrument.instrument_id)
+
+    def note_failure(self, instrument: Instrument, answer: Answer, failures: int) -> None:
+        """Count a cancel-all that failed, and tell of the 1st, 2nd, 4th, 8th in a row."""
+        desk = self.desk
+        desk.is_clock_wanted |= answer.outcome is Outcome.CLOCK
+        desk.values[Counter.CANCEL_ALLS_FAILED] += 1
+        if failures & (failures + 1) == 0:
+            log.event(
+                "cancel_all_failed",
+                symbol=instrument.symbol,
+                code=answer.code,
+                in_a_row=failures + 1,
+                why=answer.message,
+            )
 
     def look_at(self, instrument: Instrument) -> LookSteps:
         """Return True if the venue shows no open order of a symbol."""

@@ -120,9 +120,14 @@ class Protocol:
             desk.values[Counter.REQUESTS_BAD] += 1
 
     def on_order(self, request: OrderRequest) -> None:
-        """Start what the gateway forwards; ATTACH asks for the listenKey and the clock again."""
+        """Start what the gateway forwards; ATTACH asks for the listenKey and the clock again.
+
+        A key that the venue has lately confirmed is told at once: a gateway that comes back must
+        not wait behind the calls that cancel everything because it was gone. The answer follows.
+        """
         desk = self.desk
         if request.kind == RequestKind.ATTACH:
+            session.tell_listen_key(desk)
             desk.is_clock_wanted = True
             if not self.is_attaching:
                 self.is_attaching = desk.spawn(Priority.SESSION, self.attach())

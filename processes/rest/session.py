@@ -95,6 +95,12 @@ def tell_clock(desk: Desk) -> None:
         desk.session_due.add(SessionKind.CLOCK_OFFSET)
 
 
+def tell_listen_key(desk: Desk) -> None:
+    """Let the gateway have the listenKey again, if the venue has lately said that it lives."""
+    if desk.listen_key and desk.now_ns < desk.listen_key_due_ns:
+        desk.session_due.add(SessionKind.LISTEN_KEY)
+
+
 def keep_listen_key(desk: Desk) -> Steps:
     """Hold a listenKey and extend it; a dead one is replaced (user-data-streams, lifecycle)."""
     while True:
@@ -107,6 +113,8 @@ def keep_listen_key(desk: Desk) -> Steps:
             yield Wait(desk.config.listen_key_every_s * NS_PER_SECOND)
             answer = yield from desk.ask(EXTEND_KEY)
             is_alive = answer.is_ok or answer.code != NO_SUCH_KEY_CODE
+            if answer.is_ok:
+                note_key_time(desk)
             if not is_alive:
                 log.event("listen_key_dead", code=answer.code)
 
@@ -126,8 +134,14 @@ def fetch_listen_key(desk: Desk) -> Steps:
         desk.count_bad_answer("listenKey", ValueError(f"key of {len(key)} characters"))
         return
     desk.listen_key = key
+    note_key_time(desk)
     desk.values[Counter.LISTEN_KEYS] += 1
     desk.session_due.add(SessionKind.LISTEN_KEY)
+
+
+def note_key_time(desk: Desk) -> None:
+    """Note that the venue has just said that the listenKey lives."""
+    desk.listen_key_due_ns = desk.now_ns + desk.config.listen_key_every_s * NS_PER_SECOND
 
 
 def countdown(instrument: Instrument, countdown_ms: int) -> Call:

@@ -43,7 +43,8 @@ class RiskConfig(Base, frozen=True):
         cancel_retry_ns: first pause before a failed cancel is sent again; doubles.
         query_delay_ns, query_count_max: first pause before an UNKNOWN order is asked for; doubles.
         missing_count_min, missing_ns_min: answers "no such order" that end a doubt, and over how
-            long; longer than the venue's receive window.
+            long; longer than the venue's receive window. Of an acknowledged order, or of fills that
+            the venue told, as many reconciliations, over as long, must have nothing too.
         fill_timeout_ns: fills that the venue told and did not send are looked up after this.
         reconcile_timeout_ns, reconcile_retry_ns: a round without an answer; pause before the next.
         reconcile_every_ns: a round is asked this long after the last good one, whatever happened.

@@ -67,6 +67,9 @@ class Counter(IntEnum):
     REJECT_GATEWAY_FULL = 58
     REJECT_IN_FLIGHT = 59
     REJECT_OTHER = 60
+    ORDERS_LOST = 61
+    FILLS_LOST = 62
+    RECONCILED_NS = 63
 
 
 LABELS = {
@@ -131,6 +134,9 @@ LABELS = {
     Counter.REJECT_JOURNAL: "Refused: journal cannot be written (monotonic)",
     Counter.REJECT_IN_FLIGHT: "Refused: a request for the order is in flight (monotonic)",
     Counter.REJECT_OTHER: "Refused: other reasons (monotonic)",
+    Counter.ORDERS_LOST: "Acknowledged orders that the venue forgot, ended (monotonic)",
+    Counter.FILLS_LOST: "Orders whose told quantity was more than the account's trades (monotonic)",
+    Counter.RECONCILED_NS: "When trading was last allowed again, CLOCK_MONOTONIC ns (gauge)",
 }
 assert set(LABELS) == set(Counter), "each Counter needs a label: operators read it"
 

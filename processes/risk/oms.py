@@ -201,6 +201,16 @@ def is_finished(order):
 
 
 @njit(cache=True, _nrt=False)
+def is_known(order):
+    """Return True if anything ever showed that the venue has, or had, the order."""
+    return (
+        order["order_status"] != OrderStatus.PENDING_NEW
+        or order["venue_order_id"] != 0
+        or order["cum_qty_steps"] != 0
+    )
+
+
+@njit(cache=True, _nrt=False)
 def is_active(order):
     """Return True if the order may still fill, or the venue told of fills that we have not got."""
     return (
@@ -258,6 +268,7 @@ def settle(oms, row, open_before, pending_before):
         order["ts_query_ns"] = 0
         order["missing_count"] = 0
         order["ts_missing_ns"] = 0
+        order["is_lost"] = 0
         oms.counters[Counter.ORDERS_UNKNOWN] += 1
     elif was_unknown and not is_unknown:
         words[UNKNOWN_COUNT] -= 1

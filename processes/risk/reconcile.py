@@ -8,7 +8,8 @@ was booked while it ran: else it is asked again.
 Rules: nothing is mended by sending new orders; open orders of ours that nobody here knows are
 canceled; orders that the venue no longer lists become UNKNOWN and are asked for one by one; missed
 fills are booked from the account's trades; the first position of a session that two rounds agree on
-is the base.
+is the base. An order that the venue has forgotten, or fills that it told and nobody can find, are
+held until `missing_count_min` good rounds in a row, over `missing_ns_min`, had nothing of them.
 """
 
 from typing import NamedTuple
@@ -17,6 +18,7 @@ import numpy as np
 
 from common import log
 from common.enums import ExecType, OrderPending, OrderStatus, ReportKind, ReportSource
+from processes.risk.batch import Batch
 from processes.risk.config import RiskConfig
 from processes.risk.counters import Counter
 from processes.risk.oms import (
@@ -35,8 +37,11 @@ from processes.risk.oms import (
     WANTS_RECONCILE,
     Oms,
     find_client,
+    is_finished,
+    is_known,
 )
 from processes.risk.positions import Matched, match_trade_at, set_base
+from processes.risk.timers import conclude
 from processes.risk.turn import take_reports
 from shm.ring import read_only
 
@@ -51,6 +56,13 @@ class Stray(NamedTuple):
     client_order_id: int
     venue_order_id: int
     instrument_id: int
+
+
+class Quiet(NamedTuple):
+    """Good rounds in a row that had nothing of an order that waits for proof of its end."""
+
+    since_ns: int
+    rounds: int
 
 
 class Reconciler:
@@ -68,6 +80,8 @@ class Reconciler:
         self.retry_ns = config.reconcile_retry_ns
         self.every_ns = config.reconcile_every_ns
         self.fill_timeout_ns = config.fill_timeout_ns
+        self.settle_count = config.missing_count_min
+        self.settle_ns = config.missing_ns_min
         self.is_reconciled = False
         self.is_final = False
         self.is_final_wanted = False
@@ -86,6 +100,7 @@ class Reconciler:
         self._listed: set[int] = set()
         self._venue: dict[int, tuple[int, int]] = {}
         self._base: dict[int, int] = {}
+        self._quiet: dict[int, Quiet] = {}  # by client_order_id
         self._apart_ns = np.zeros(instrument_count, np.int64)  # since when, 0: equal
         self._is_new_base = False
         self.is_silent = False  # while the journal is read
@@ -135,6 +150,21 @@ class Reconciler:
     def wants_full(self) -> bool:
         """Return True if the next round must cover all trades of the session."""
         return self.is_final_wanted or not self.agreed_ns
+
+    def look_back_ns(self, oms: Oms, now_ns: int) -> int:
+        """Return since when the next round must list trades; 0: of the whole session.
+
+        That is some time before the last good round, or the birth of an order that waits for proof.
+        """
+        if self.wants_full():
+            return 0
+        oldest_ns = self.agreed_ns - OVERLAP_NS
+        for row in oms.lists[ACTIVE, : oms.words[ACTIVE_COUNT]]:
+            order = oms.orders[row]
+            if _waits_since_ns(order):
+                created_ns = int(order["ts_created_ns"])
+                oldest_ns = min(oldest_ns, created_ns) if created_ns <= now_ns else 0
+        return max(oldest_ns, 0)
 
     def ask(self, oms: Oms, now_ns: int, is_full: bool) -> None:
         """Note that a round was asked for, with `now_ns` as its request_id."""
@@ -199,6 +229,7 @@ class Reconciler:
             self._is_conclusive = False
         if row != NO_ROW:
             self._listed.add(int(row))
+            self._quiet.pop(client_order_id, None)
             report["source"] = ReportSource.QUERY
             _apply(oms, report, ExecType.STATUS, now_ns)
 
@@ -249,6 +280,58 @@ class Reconciler:
         self.is_final = self.is_final or (is_full and self.is_final_wanted)
         oms.counters[Counter.RECONCILES] += 1
         _ask_again_for_unknown(oms)
+        self._count_quiet(oms, round_id, now_ns)
+
+    def _count_quiet(self, oms: Oms, round_id: int, now_ns: int) -> None:
+        """Count a good round for the orders that it could have told of; others begin anew."""
+        before, self._quiet = self._quiet, {}
+        for row in oms.lists[ACTIVE, : oms.words[ACTIVE_COUNT]]:
+            order = oms.orders[row]
+            waits_ns = _waits_since_ns(order)
+            if waits_ns > now_ns:
+                waits_ns = 1  # an instant of another boot
+            if not 0 < waits_ns < round_id or int(row) in self._listed:
+                continue
+            order_id = int(order["client_order_id"])
+            since_ns, rounds = before.get(order_id, (round_id, 0))
+            if since_ns <= waits_ns:
+                since_ns, rounds = round_id, 0
+            self._quiet[order_id] = Quiet(since_ns, rounds + 1)
+        if self._quiet:
+            oms.words[WANTS_RECONCILE] = 1
+            self.due_ns = now_ns + self.settle_ns // self.settle_count
+
+    def settle(self, oms: Oms, batch: Batch, consumed: int, now_ns: int) -> None:
+        """Write own reports of what enough good rounds have proved.
+
+        Args:
+            oms: Oms, changed: counters.
+            batch: Batch, changed: own reports, for the stage to apply.
+            consumed: the gateway's cursor in the order ring: a request behind it may yet be sent.
+            now_ns: CLOCK_MONOTONIC of the turn.
+        """
+        for order_id, quiet in self._quiet.items():
+            if quiet.rounds < self.settle_count or now_ns - quiet.since_ns < self.settle_ns:
+                continue
+            row = int(find_client(oms, order_id))
+            if row == NO_ROW:
+                continue
+            order = oms.orders[row]
+            if not _waits_since_ns(order) or consumed <= order["order_sequence"]:
+                continue
+            is_lost = bool(order["order_pending"] & OrderPending.UNKNOWN)
+            if is_lost and order["missing_count"] < self.settle_count:
+                continue  # the rounds are enough, the answers to its queries are not
+            exec_type = ExecType.CANCELED if is_lost else ExecType.STATUS
+            if not conclude(oms, batch, row, int(exec_type), 0):
+                return
+            oms.counters[Counter.ORDERS_LOST if is_lost else Counter.FILLS_LOST] += 1
+            log.event(
+                "order_lost" if is_lost else "fills_lost",
+                client_order_id=order_id,
+                told=int(order["venue_cum_qty_steps"]),
+                booked=int(order["cum_qty_steps"]),
+            )
 
     def _find_doubtful(self, oms: Oms, round_id: int) -> list[int]:
         """Rows that were acknowledged before the round was asked, and that it did not list."""
@@ -313,8 +396,20 @@ class Reconciler:
     def restart(self, now_ns: int) -> None:
         """Begin anew after the journal was read: what it concluded is the past."""
         self.doubtful, self.strays = [], []
+        self._quiet = {}
         self.asked_ns = self.mismatches = self.agreed_ns = 0
         self.demand(now_ns)
+
+
+def _waits_since_ns(order: np.void) -> int:
+    """Return since when an order waits for proof of its end; 0: it does not.
+
+    The venue says that it has no such order, or told of more fills than there are.
+    """
+    if order["order_pending"] & OrderPending.UNKNOWN:
+        return int(order["ts_missing_ns"]) if order["is_lost"] and is_known(order) else 0
+    has_more = order["venue_cum_qty_steps"] > order["cum_qty_steps"]
+    return int(order["ts_updated_ns"]) if is_finished(order) and has_more else 0
 
 
 def _apply(oms: Oms, report: np.ndarray, exec_type: ExecType, now_ns: int) -> None:

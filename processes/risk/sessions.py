@@ -2,6 +2,9 @@
 
 A death is published before the successor starts. So it is looked for before anything is believed
 that a successor may have said: else its predecessor's death would be taken for its own.
+
+Whoever of those that quoting depends on has died, trading stops: all is canceled, and it goes on
+when the successor is READY and the account has been reconciled after that.
 """
 
 from collections.abc import Callable
@@ -9,7 +12,8 @@ from collections.abc import Callable
 from common import log
 from common.enums import ReportSource
 
-STRATEGY, GATEWAY = "strategy", "gateway"
+FEED, BOOK, STRATEGY, GATEWAY, REST = "feed", "book", "strategy", "gateway", "rest"
+NEEDED = (FEED, BOOK, REST)  # sockets tell of the gateway, ATTACH of the strategy
 
 
 class Sessions:
@@ -27,7 +31,7 @@ class Sessions:
 
     def __init__(self, peer_word: Callable[[str], int]) -> None:
         self.peer_word = peer_word
-        self._words = {STRATEGY: 0, GATEWAY: 0}
+        self._words = dict.fromkeys((STRATEGY, GATEWAY, *NEEDED), 0)
         self._is_up = {int(ReportSource.RESPONSE): False, int(ReportSource.STREAM): False}
         self._guessed: set[int] = set()  # taken for down at the start, and nobody has told since
         self.wants_doubt = False
@@ -38,6 +42,11 @@ class Sessions:
     def is_connected(self) -> bool:
         """Return True if the order socket and the user-data stream are both up."""
         return all(self._is_up.values())
+
+    @property
+    def may_trade(self) -> bool:
+        """Return True if nobody whom quoting depends on is dead, or back and not READY yet."""
+        return self.is_connected and all(self._words[name] >= 0 for name in NEEDED)
 
     def on_session(self, source: int, is_up: bool) -> bool:
         """Note that a socket came up or went down; coming up twice means it was down between.
@@ -79,7 +88,7 @@ class Sessions:
         if not has_rings or word < 0:
             self.lose()
             self._guessed = set(self._is_up)
-        self._words = {GATEWAY: word, STRATEGY: self.peer_word(STRATEGY)}
+        self._words = {name: self.peer_word(name) for name in self._words}
         self.is_moved = True
 
     def watch(self) -> None:
@@ -92,10 +101,12 @@ class Sessions:
                 self._is_up |= dict.fromkeys(self._guessed, True)
                 self._guessed.clear()
                 self.is_moved = True
+            if name in NEEDED and word != before != 0:
+                self.is_moved = True
             if before <= 0 or word != -before:
                 continue
             log.event("peer_lost", process=name)
             if name == GATEWAY:
                 self.lose()
-            else:
-                self.strategy_died = True
+            elif name == STRATEGY:
+                self.strategy_died = self.is_moved = True

@@ -55,7 +55,7 @@ from processes.risk.oms import (
     new_oms,
 )
 from processes.risk.orders import HELD
-from processes.risk.reconcile import OVERLAP_NS, Reconciler
+from processes.risk.reconcile import Reconciler
 from processes.risk.recovery import LastFrames, compare_rings, conclude_unsent, skip_taken
 from processes.risk.sessions import Sessions
 from processes.risk.timers import (
@@ -356,11 +356,12 @@ class RiskStage:
     def _guard(self, now_ns: int) -> None:
         """Open the gate only when all is well, and cancel everything when it is not."""
         words = self.words
-        is_reconciled = self.reconciler.is_reconciled and self.sessions.is_connected
+        is_reconciled = self.reconciler.is_reconciled and self.sessions.may_trade
         if is_reconciled != bool(words[IS_RECONCILED]):
             words[IS_RECONCILED] = is_reconciled
             log.event("reconciled" if is_reconciled else "not_reconciled")
             if is_reconciled:
+                self.oms.counters[Counter.RECONCILED_NS] = now_ns
                 self.link.on_reconciled(now_ns)
         wants_cancel = (
             self.sessions.strategy_died
@@ -445,6 +446,7 @@ class RiskStage:
             consumed = int(load_word(self.ends.orders.other, C_CURSOR))
             scan_timers(self.oms, self.batch, self.timing, consumed, now_ns)
             self._ask_for_orders(now_ns)
+            self.reconciler.settle(self.oms, self.batch, consumed, now_ns)
         self.reconciler.watch(self.oms, now_ns)
         if now_ns >= self.audit_ns:
             self.audit_ns = now_ns + AUDIT_NS
@@ -490,11 +492,11 @@ class RiskStage:
     def _ask_for_round(self, now_ns: int) -> None:
         request = _rest_request(RestKind.RECONCILE, -1, now_ns)
         is_full = self.reconciler.wants_full()
-        since_ns = self.session_wall_ns
-        if not is_full:
-            agreed_ns = self.reconciler.agreed_ns + self.wall_minus_mono_ns
-            since_ns = max(since_ns, agreed_ns - OVERLAP_NS)
-        request["ts_session_ns"] = since_ns
+        since_ns = self.reconciler.look_back_ns(self.oms, now_ns)
+        request["ts_session_ns"] = self.session_wall_ns
+        if since_ns:
+            since_wall_ns = since_ns + self.wall_minus_mono_ns
+            request["ts_session_ns"] = max(self.session_wall_ns, since_wall_ns)
         if self.parts.requests.try_write(request):
             self.reconciler.ask(self.oms, now_ns, is_full)
 

@@ -18,6 +18,7 @@ from processes.risk.oms import (
     ACTIVE_COUNT,
     WANTS_RECONCILE,
     is_finished,
+    is_known,
 )
 
 BACK_OFF_SHIFT_MAX = 6
@@ -109,7 +110,8 @@ def scan_timers(oms, batch, timing, consumed, now):
 
     A request without an answer makes its order UNKNOWN. An UNKNOWN order is asked for, with
     back-off. "No such order", or "not replaced", is believed after several answers over a time,
-    and only if the gateway has taken the request out of the ring: else it may still be sent.
+    and only if the gateway has taken the request out of the ring: else it may still be sent. Of an
+    order that the venue had acknowledged only the account's word is final: `Reconciler.settle`.
 
     Args:
         oms: Oms, changed (flags).
@@ -144,18 +146,20 @@ def is_overdue(order, timing, now):
 
 @njit(cache=True, _nrt=False)
 def try_conclude(oms, batch, row, timing, consumed, now):
-    """End a doubt by enough answers that nothing was done; True if it was concluded."""
+    """End a doubt by enough answers that nothing was done; True if no more of them are wanted."""
     order = oms.orders[row]
+    is_forgotten = order["is_lost"] != 0 and is_known(order)
+    if is_forgotten:
+        oms.words[WANTS_RECONCILE] = 1  # query-order page: gone unfilled long ago, or a late view
     if (
         order["missing_count"] < timing[MISSING_COUNT_MIN]
         or not is_due(order["ts_missing_ns"], timing[MISSING_NS_MIN], now)
         or consumed <= order["order_sequence"]
-        or is_finished(order)
     ):
         return False
-    if order["order_status"] == OrderStatus.PENDING_NEW:
-        if order["venue_order_id"] != 0 or order["cum_qty_steps"] != 0:
-            return False
+    if is_forgotten or is_finished(order):
+        return bool(is_forgotten)
+    if order["order_status"] == OrderStatus.PENDING_NEW and not is_known(order):
         exec_type, reject = ExecType.REJECTED, Reject.VENUE_UNKNOWN_ORDER
         return conclude(oms, batch, row, np.int64(exec_type), np.int64(reject))
     if order["order_pending"] & OrderPending.REPLACE != 0:

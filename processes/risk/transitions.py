@@ -39,8 +39,10 @@ def advance(oms, order, report, now):
     """
     exec_type = np.int64(report["exec_type"])
     reject = np.int64(report["reject"])
+    if report["order_status"] == OrderStatus.FILLED:
+        hold_filled(order, report)
     if is_finished(order):
-        advance_terminal(oms, order, report)
+        advance_terminal(oms, order, report, now)
         return np.int64(ExecType.STATUS), np.int64(0)
     if exec_type == ExecType.NEW:
         mark_alive(order)
@@ -97,6 +99,19 @@ def finish(order, order_status):
     order["order_status"] = order_status
     order["order_pending"] = 0
     order["cancel_in_flight"] = 0
+
+
+@njit(cache=True, _nrt=False)
+def hold_filled(order, report):
+    """FILLED tells that all is filled, whatever cumulative stands beside it: hold it until booked.
+
+    A cumulative that is the whole quantity of the report itself is believed; any other is a view
+    that lags, and then the most that was asked for counts. Fills, or `Reconciler.settle`, end it.
+    """
+    told = report["order_qty_steps"]
+    if told == 0 or report["cum_qty_steps"] < told:
+        filled = max(asked_qty(order), told)
+        order["venue_cum_qty_steps"] = max(order["venue_cum_qty_steps"], filled)
 
 
 @njit(cache=True, _nrt=False)
@@ -252,7 +267,7 @@ def on_unknown(order, report):
 def on_status(order, report, now):
     """An answer about the order itself: from a query, the list of open orders, or a response.
 
-    Not found, or a replace not done, is only counted here: `turn.scan_timers` concludes from
+    Not found, or a replace not done, is only counted here: `timers.scan_timers` concludes from
     several such answers over a time, never one (protocol 3A.9).
 
     Returns:
@@ -263,7 +278,7 @@ def on_status(order, report, now):
     is_unknown = order["order_pending"] & OrderPending.UNKNOWN != 0
     if told == 0 or told == OrderStatus.PENDING_NEW:
         if report["reject"] == Reject.VENUE_UNKNOWN_ORDER and is_unknown:
-            count_missing(order, now)
+            count_missing(order, np.int64(1), now)
         return status, np.int64(0)
     if is_terminal(told):
         finish(order, told)
@@ -282,7 +297,7 @@ def on_status(order, report, now):
             end_replace(order)
             return np.int64(ExecType.REPLACED), np.int64(0)
         if is_unknown:
-            count_missing(order, now)
+            count_missing(order, np.int64(0), now)
         return status, np.int64(0)
     if is_recent and report["source"] == ReportSource.QUERY and price > 0 and qty > 0:
         show_replaced(order, report)
@@ -292,21 +307,31 @@ def on_status(order, report, now):
 
 
 @njit(cache=True, _nrt=False)
-def count_missing(order, now):
-    """Count one more answer that the venue has not done what was asked."""
+def count_missing(order, is_lost, now):
+    """Count one more answer that the venue has not done what was asked, or has no such order.
+
+    An answer of the other kind than those before begins the count anew.
+    """
+    if order["is_lost"] != is_lost:
+        order["missing_count"] = 0
     if order["missing_count"] == 0:
         order["ts_missing_ns"] = now
+    order["is_lost"] = is_lost
     order["missing_count"] += 1
 
 
 @njit(cache=True, _nrt=False)
-def advance_terminal(oms, order, report):
+def advance_terminal(oms, order, report, now):
     """A report on a finished order: the status stays.
 
     If we concluded REJECTED and the venue has it after all, it is held at its full exposure and
-    canceled, until the venue tells its end.
+    canceled, until the venue tells its end. An own STATUS says that reconciliation has found all
+    its fills: what the venue told beyond them is not waited for any longer.
     """
     exec_type = report["exec_type"]
+    if report["source"] == ReportSource.RISK and exec_type == ExecType.STATUS:
+        order["venue_cum_qty_steps"] = min(order["venue_cum_qty_steps"], order["cum_qty_steps"])
+        return
     told = np.int64(report["order_status"])
     has_end = is_terminal(told) or exec_type == ExecType.CANCELED or exec_type == ExecType.EXPIRED
     is_told = exec_type != ExecType.REJECTED and exec_type != ExecType.CANCEL_REJECTED
@@ -317,6 +342,8 @@ def advance_terminal(oms, order, report):
             finish(order, np.int64(order["order_status"]))
         elif exec_type != ExecType.NEW and exec_type != ExecType.TRADE:
             order["cancel_in_flight"] = 0
+            if exec_type == ExecType.STATUS and report["reject"] == Reject.VENUE_UNKNOWN_ORDER:
+                count_missing(order, np.int64(1), now)
         return
     if order["order_status"] != OrderStatus.REJECTED or order["venue_end"] != 0 or told == 0:
         return

@@ -25,6 +25,7 @@ from processes.supervisor.zygote import WarmUp, ZygoteHandle, start_zygote
 from processes.wiring import ProcessSpec
 from shm.counters import CountersReader
 from shm.registry import counters_name
+from shm.segment import build_hash
 
 TICK_S = 0.02
 WARM_UP_NS_MAX = 600_000_000_000
@@ -142,6 +143,7 @@ class Supervisor:
         self.processes = {spec.name: Managed(spec, limits) for spec in setup.plan.processes}
         for managed in self.processes.values():
             managed.core = placement.cores[managed.name]
+        build_hash()  # once for all: an edit of the sources must not look like another build
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         orphan_ns_max = self.settings.drain_s_max * 1_000_000_000
         self.zygote: ZygoteHandle = start_zygote(
@@ -273,7 +275,11 @@ class Supervisor:
         now_ns = clock.now_ns()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         due_ns = NEVER
-        if managed.spec.is_observer:
+        if code == -signal.SIGBUS:
+            self._kill_trading()
+            wrong = self.pages.audit(now_ns) or "a segment was cut off"
+            self.fail(f"{managed.name} ended with SIGBUS; {wrong}", BugError.exit_code)
+        elif managed.spec.is_observer:
             due_ns = self._next_start_of_observer(managed, code, now_ns)
         elif managed.spec.is_essential or code in _FATAL_CODES:
             self.fail(f"{managed.name} ended with {how}", max(code, 0) or BugError.exit_code)
@@ -335,7 +341,17 @@ class Supervisor:
         self._set_step(Step.DRAINING, self.settings.drain_s_max)
         self._set_phase(Phase.STOP_ORDERS)
 
+    def _audit(self, now_ns: int) -> None:
+        """Stop when a segment is not what it was: nobody may go on with it, or attach to it."""
+        assert self.pages is not None
+        wrong = self.pages.audit(now_ns)
+        if wrong:
+            self._kill_trading()
+            self.fail(wrong, BugError.exit_code)
+
     def _tick(self, now_ns: int) -> None:
+        if self.step < Step.DRAINING:
+            self._audit(now_ns)
         if self.signals and self.step < Step.DRAINING:
             self.begin_stop("signal")
         if (
@@ -369,6 +385,9 @@ class Supervisor:
                     self._start(managed, now_ns)
         if all(m.is_up or m.is_given_up for m in self.processes.values()):
             self.ready_ns = now_ns
+            assert self.pages is not None
+            running = [m.name for m in self.processes.values() if m.is_up]
+            self.pages.note_files([counters_name(self.setup.instance, name) for name in running])
             self._set_step(Step.RUNNING, 0)
             self._set_phase(Phase.RUNNING)
             self.manager.tell("READY=1", f"STATUS=running {self.setup.instance}")

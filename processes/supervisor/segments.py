@@ -17,9 +17,11 @@ from shm.doorbell import Doorbell
 from shm.latch import Latch
 from shm.registry import Registry, bell_name, instance_name, ring_name, segment_name
 from shm.ring import create_ring
+from shm.segment import PAGE_BYTES, path_of
 from shm.table import create_table
 
 KILL_FILE = "kill"
+AUDIT_NS = 1_000_000_000
 
 
 class Pages:
@@ -49,6 +51,40 @@ class Pages:
         for table in setup.plan.tables:
             name = segment_name(setup.instance, table.process, table.what)
             create_table(name, table.layout, setup.rows(table))
+        self.sizes: dict[str, int] = {}
+        self.headers: dict[str, bytes] = {}
+        self.headers_due_ns = 0
+        self.note_files(registry.segments(setup.instance))
+
+    def note_files(self, names: list[str]) -> None:
+        """Note how segments' files are now: none of them ever changes its size or header."""
+        for name in names:
+            path = path_of(name)
+            if path.is_file():  # a doorbell is none
+                with path.open("rb") as file:
+                    self.headers[name] = file.read(PAGE_BYTES)
+                self.sizes[name] = path.stat().st_size
+
+    def audit(self, now_ns: int) -> str:
+        """Return what has become of a segment's file; empty: all are as they were.
+
+        Who touches a page that was cut off dies by SIGBUS, so it is looked for before that. Sizes
+        are compared in every tick, headers once a second.
+        """
+        for name, size in self.sizes.items():
+            try:
+                found = path_of(name).stat().st_size
+            except FileNotFoundError:
+                return f"{name}: gone, expected {size} bytes"
+            if found != size:
+                return f"{name}: {found} bytes, expected {size}"
+        if now_ns >= self.headers_due_ns:
+            self.headers_due_ns = now_ns + AUDIT_NS
+            for name, header in self.headers.items():
+                with path_of(name).open("rb") as file:
+                    if file.read(PAGE_BYTES) != header:
+                        return f"{name}: header has changed, expected it never to"
+        return ""
 
     def ring_bells(self) -> None:
         """Wake every process."""

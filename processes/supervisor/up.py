@@ -1,5 +1,6 @@
 """`tickring up`: from a config file to a verdict."""
 
+import contextlib
 import fcntl
 import os
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from common import clock, order_ids
-from common.errors import BugError, ConfigError, UnavailableError
+from common.errors import BugError, ConfigError, SegmentError, UnavailableError
 from common.kernel_cache import make_private
 from processes.config import Loaded, is_main_network, load_config
 from processes.inspector.instance import Instance
@@ -96,11 +97,15 @@ def _run(loaded: Loaded, run_for_ns: int, summary_path: Path | None, keep: bool)
     def judge(ended: Supervisor) -> int:
         if not ended.ready_ns:
             return 0  # nothing ran: the reason is the verdict
-        reader = Instance(config.instance)
         duration_s = (ended.stop_ns - ended.ready_ns) / 1e9
-        found.update(summarize(reader, list(ended.processes.values()), duration_s, ended.stop_ns))
+        try:
+            with contextlib.closing(Instance(config.instance)) as reader:
+                processes = list(ended.processes.values())
+                found.update(summarize(reader, processes, duration_s, ended.stop_ns))
+        except SegmentError as error:  # the run has failed by it, and its reason says so
+            screen.event("no_summary", error=error)
+            return 0 if ended.code else error.exit_code
         found["recording"] = recording_of(setup.state_dir, setup.session)
-        reader.close()
         wrong.extend(verdict(found))
         return BugError.exit_code if wrong else 0
 

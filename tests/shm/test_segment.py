@@ -11,6 +11,7 @@ from common.errors import SegmentError, UnavailableError
 from common.layout import fingerprint
 from shm import registry, segment
 from shm.doorbell import Doorbell
+from shm.observer import ring_stats
 from shm.ring import Consumer, Producer, create_ring
 from shm.segment import PAGE_BYTES, Header, Kind, Role, RoleTaken, Segment
 from shm.words import C_CURSOR, P_CURSOR
@@ -174,6 +175,19 @@ def test_second_holder_is_refused_by_name_of_the_first(name):
         with pytest.raises(RoleTaken, match=f"{role} is held by pid {os.getpid()}"):
             kind.open(name, RECORD)
         first.close()
+        kind.open(name, RECORD).close()
+
+
+def test_another_build_may_look_and_not_act(name, monkeypatch):
+    """Two builds in one system agree on layouts and not on meanings (Knight)."""
+    ours = segment.build_hash()
+    monkeypatch.setattr(segment, "build_hash", lambda: ours + 1)
+    for kind in (Producer, Consumer):
+        with pytest.raises(SegmentError, match=f"{ours:016x}, expected {ours + 1:016x}"):
+            kind.open(name, RECORD)
+    assert ring_stats(name)["published"] == 0
+    monkeypatch.undo()
+    for kind in (Producer, Consumer):
         kind.open(name, RECORD).close()
 
 

@@ -152,6 +152,14 @@ class Injector:
         """User events of fills come twice."""
         self.host.do(do="repeat_fills", count=self._between(1, 4))
 
+    def forget(self) -> None:
+        """Unfilled orders are canceled, told to nobody, and no query finds them any more."""
+        self.host.forget_next += self._between(1, 4)
+
+    def lag(self) -> None:
+        """Queries show FILLED beside the quantity of before."""
+        self.host.lag_next += self._between(1, 4)
+
     def expire_key(self) -> None:
         """The listenKey expires."""
         self.host.do(do="expire_listen_key", account=0)
@@ -208,7 +216,7 @@ FAULTS: tuple[str, ...] = (
     "refuse-http", "slow-http", "stuck",
     *(f"order-{what}" for what in ORDER_FAULTS),
     *(f"http-{what}" for what in HTTP_FAULTS),
-    "drop_fills", "repeat_fills", "expire_key", "autoclose",
+    "drop_fills", "repeat_fills", "forget", "lag", "expire_key", "autoclose",
     "stall", "skew", "ban", "step_clock",
     *(f"kill-{name}" for name in NAMES),
     *(f"hold-{name}" for name in NAMES),

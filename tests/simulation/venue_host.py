@@ -171,6 +171,8 @@ class VenueHost:
 
     Attributes:
         order_faults, http_faults: what the next requests of that kind meet.
+        forget_next, lag_next: unfilled orders that are canceled next, told to nobody and not found
+            any more; queries of filled orders that show the quantity of before.
         stalled_until_ns: it stands still until then.
         on_rows: told of the engine's events before anybody else.
         on_flush: told of a depth event about to be sent or lost: (instrument, update id).
@@ -187,6 +189,8 @@ class VenueHost:
         self.ws_api = WsApi(self.exchange)
         self.order_faults: deque[str] = deque()
         self.http_faults: deque[str] = deque()
+        self.forget_next = self.lag_next = 0
+        self.forgotten: set[str] = set()  # client order ids
         self.stalled_until_ns = 0
         self.pipes: list[tuple[int, Pipe]] = []
         self.life_ns = config.connection_life_s * SECOND
@@ -205,6 +209,18 @@ class VenueHost:
             apply(rows, now_ms)
 
         exchange.apply = tapped  # type: ignore[method-assign]
+        emit = exchange.users.emit
+
+        def emit_tapped(account: int, event: str, text: str) -> None:
+            if self.forget_next and account == ACCOUNT and '"x":"CANCELED"' in text:
+                order = msgspec.json.decode(text)["o"]
+                if float(order["z"]) == 0:
+                    self.forget_next -= 1
+                    self.forgotten.add(order["c"])
+                    return
+            emit(account, event, text)
+
+        exchange.users.emit = emit_tapped  # type: ignore[method-assign]
         for index, streams in enumerate(exchange.streams):
             flush = streams.flush_diff
 
@@ -250,6 +266,7 @@ class VenueHost:
         users = self.exchange.users
         users.drop_fills = users.repeat_fills = 0
         self.exchange.stale_depths = 0
+        self.forget_next = self.lag_next = 0
         for streams in self.exchange.streams:
             streams.drop_next = 0
 
@@ -289,6 +306,8 @@ class VenueHost:
         )  # fmt: skip
         answer = self.rest.handle(question, overloaded=fault == "refuse")
         status, body = answer.status, answer.body
+        if path == "/fapi/v1/order" and wire.method == "GET" and status == 200:
+            status, body = self._queried(body)
         if fault == "answer_lost":
             return
         if fault == "unknown_done":
@@ -298,6 +317,16 @@ class VenueHost:
             self.world.after(delay_ns, reply, status, answer.headers, body)
         else:
             reply(status, answer.headers, body)
+
+    def _queried(self, body: bytes) -> tuple[int, bytes]:
+        """Return the answer to an order query, as a venue gives it that forgets or lags."""
+        order = msgspec.json.decode(body)
+        if order["clientOrderId"] in self.forgotten:
+            return 400, b'{"code":-2013,"msg":"Order does not exist."}'
+        if self.lag_next and order["status"] == "FILLED":
+            self.lag_next -= 1
+            return 200, msgspec.json.encode(order | {"executedQty": "0"})
+        return 200, body
 
 
 def error_text(request: bytes, code: int) -> str:

@@ -1,5 +1,6 @@
 """The whole system on the local exchange: a short run, and every kill -9."""
 
+import contextlib
 import json
 import math
 import os
@@ -12,12 +13,14 @@ from typing import Any
 
 import pytest
 
+from common import clock
 from processes.inspector.sampler import HOPS
 from shm import registry
 
 from tests.support import ROOT, wait_until
 from tests.system.harness import STEP_S_MAX, Demo
 
+RECONCILED_S_MAX = 10.0  # from a kill -9 to a position that equals the venue's, whatever the load
 PROCESSES = ["venue", "feed", "book", "strategy", "risk", "gateway", "rest", "recorder"]
 
 
@@ -139,13 +142,23 @@ def test_the_tools_see_a_running_system(start: Any) -> None:
 def test_every_process_may_be_killed_while_it_trades(start: Any) -> None:
     demo = start()
     demo.wait_ready()
-    for process in ["feed", "book", "recorder", "strategy", "rest", "gateway", "risk"]:
+    before = demo.kill("recorder")
+    demo.wait_for(lambda: demo.is_back("recorder", before), "recorder is back")
+    for process in ["feed", "book", "strategy", "rest", "gateway", "risk"]:
         acks = demo.counter("risk", "acks")
         demo.wait_for(lambda acks=acks: demo.counter("risk", "acks") > acks + 3, "it trades")
+        killed_ns = clock.now_ns()
         before = demo.kill(process)
         demo.wait_for(
             lambda name=process, row=before: demo.is_back(name, row), f"{process} is back"
         )
+        demo.wait_for(
+            lambda since_ns=killed_ns: demo.counter("risk", "reconciled_ns") > since_ns,
+            f"reconciled after {process} was killed",
+        )
+        # Risk's own stamp: of the account's answer that its position was compared with.
+        took_s = (demo.counter("risk", "reconciled_ns") - killed_ns) / 1e9
+        assert took_s <= RECONCILED_S_MAX, (process, demo.text[-6_000:])
         demo.wait_for(
             lambda: demo.own_positions() == demo.venue_positions(),
             f"positions equal the venue's after {process} was killed",
@@ -171,6 +184,7 @@ def test_the_others_cancel_all_and_leave_when_the_supervisor_is_killed(start: An
     demo.wait_ready()
     demo.wait_for(lambda: demo.account("/fapi/v1/openOrders"), "orders are open")
     pids = [demo.status(name)["pid"] for name in PROCESSES]
+    killed_ns = clock.now_ns()
     demo.process.kill()
     demo.process.wait()
     wait_until(lambda: not any(is_alive(pid) for pid in pids), "all have left", STEP_S_MAX)
@@ -178,6 +192,11 @@ def test_the_others_cancel_all_and_leave_when_the_supervisor_is_killed(start: An
     assert demo.counter("risk", "active_orders") == 0
     assert demo.recording().manifest["complete"]
     assert not registry.is_live(demo.name)
+    with contextlib.closing(demo.instance()) as instance:
+        for row in instance.positions():
+            assert row["venue_position_steps"] == row["position_steps"], row
+            compared_s = (row["ts_venue_position_ns"] - killed_ns) / 1e9
+            assert 0 < compared_s <= RECONCILED_S_MAX, (row, demo.text[-6_000:])
 
 
 def test_a_kill_stops_trading_and_outlives_the_run(start: Any) -> None:

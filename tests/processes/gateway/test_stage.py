@@ -469,6 +469,9 @@ def test_an_expired_key_waits_for_a_new_one(rig):
     assert [request.kind for request in rig.passed()] == [ATTACH]
     rig.run(1)
     assert len(rig.stream_plug.sockets) == 1  # not with the dead key
+    rig.tell_key(b"abc123")  # rest has not heard of its end yet
+    rig.run(1)
+    assert len(rig.stream_plug.sockets) == 1
     rig.tell_key(b"next456")
     rig.run(0.2)
     assert rig.stream.url.endswith("/ws/next456")

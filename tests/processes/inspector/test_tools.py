@@ -238,3 +238,12 @@ def test_doctor_reports_every_check(monkeypatch, capsys):
         (latency,) = found["ring_round_trip_ns"]
         assert latency["count"] == 200 and 0 < latency["p50"] <= latency["p99"]
     assert not [name for name in registry.instances() if name.startswith("doctor")]
+
+
+def test_an_instance_of_another_build_is_shown_with_a_warning(world, capsys, monkeypatch):
+    name = world["instance"].name
+    assert choose_instance(name) == name
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(registry.segment, "build_hash", lambda: 7)
+    assert choose_instance(name) == name
+    assert f"{name}: another build than these tools made it" in capsys.readouterr().err

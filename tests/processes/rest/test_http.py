@@ -1,9 +1,11 @@
 """The HTTP shell against a real server on the loopback, plain and TLS, and against broken ones."""
 
+import gc
 import selectors
 import socket
 import ssl
 import threading
+import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -127,6 +129,24 @@ def test_a_good_answer_is_read_whole_and_stamped(shell, server):
     assert answer.outcome is Outcome.OK and answer.status == 200
     assert answer.body == b'{"path":"/fapi/v1/time"}'
     assert before_ns <= answer.ts_sent_ns < answer.ts_recv_ns <= clock.now_ns()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_closing_while_connecting_does_not_hang(scheme):
+    """The other side accepts and says nothing; TLS waits for its hello."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as silent:
+        shell = new_shell(silent.getsockname()[1], scheme, timeout_ms=30_000)
+        for number in range(4):
+            shell.start(number, Wire("DELETE", "/fapi/v1/allOpenOrders", {}))
+        for _ in range(20):
+            shell.poll()
+        began_ns = clock.now_ns()
+        shell.close()
+        assert clock.now_ns() - began_ns < 3_000_000_000
+    with warnings.catch_warnings():  # TLS would say goodbye for 30 s; the process ends instead
+        warnings.simplefilter("ignore", ResourceWarning)
+        del shell
+        gc.collect()
 
 
 def test_the_target_goes_out_byte_for_byte(shell):

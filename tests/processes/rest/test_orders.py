@@ -314,3 +314,43 @@ def test_a_ban_holds_even_an_emergency_back(bench):
     assert bench.seen == []
     bench.run(0.3)
     assert len(cancel_alls(bench)) == 2
+
+
+@pytest.mark.parametrize("failure", ["lost", "unsent"])
+@pytest.mark.parametrize("why", ["killed", "dead"])
+def test_an_emergency_while_still_connecting_goes_out_once_there_is_a_connection(
+    new_bench, failure, why, capfd
+):
+    """Nothing has been answered yet: no clock, no listenKey, no timer; the cancels go first."""
+    bench = new_bench()
+    good = dict(bench.handlers)
+    for name in good:
+        bench.on(name, failure)
+    emergency = bench.protocol.on_kill_page if why == "killed" else bench.protocol.on_gateway
+    emergency(True)
+    bench.run(30, step_ms=5)
+    tried = cancel_alls(bench)
+    assert 5 <= tried.count("BTCUSDT") == tried.count("ETHUSDT") <= 32
+    assert bench.count(Counter.CANCEL_ALLS) == 0
+    assert bench.count(Counter.CANCEL_ALLS_FAILED) >= len(tried) - 2
+    told = capfd.readouterr().err.count("cancel_all_failed")
+    assert 4 <= told <= 2 * 6  # the 1st, 2nd, 4th, 8th, ... of each symbol
+    bench.handlers |= good
+    bench.seen.clear()
+    bench.run(6.2 if failure == "lost" else 1.1, step_ms=5)
+    assert {"BTCUSDT", "ETHUSDT"} == set(cancel_alls(bench))
+    assert bench.count(Counter.CANCEL_ALLS) == 2
+
+
+def test_a_stop_without_a_connection_asks_again_at_a_bounded_rate(new_bench):
+    """It is the supervisor's deadline that ends it; the dead-man timers are left to fire."""
+    bench = new_bench()
+    for name in list(bench.handlers):
+        bench.on(name, "unsent")
+    bench.protocol.on_kill_page(True)
+    bench.run(1, step_ms=5)
+    bench.phase(Phase.STOP_ORDERS)
+    bench.seen.clear()
+    bench.run(20, step_ms=5)
+    assert not bench.protocol.is_drained()
+    assert len(bench.seen) < 20 * 40  # the venue's limit is as much a second, of weight 1

@@ -148,6 +148,27 @@ def test_attach_tells_key_and_clock_again(bench):
     assert KEY in kinds(bench) and CLOCK in kinds(bench)
 
 
+def test_a_key_that_lives_is_told_at_once_however_busy_the_venue_is(bench):
+    """A gateway that comes back after its death would wait behind all that cancels everything."""
+    bench.on("POST listenKey", "lost")
+    bench.order(ATTACH)
+    bench.run(0.002)
+    assert kinds(bench) == [KEY]
+    bench.sessions.clear()
+    bench.on("PUT listenKey", (200, {}))
+    bench.run(bench.config.listen_key_every_s + 10, step_ms=500)
+    bench.sessions.clear()
+    bench.order(ATTACH)
+    bench.run(0.002)
+    assert kinds(bench) == [KEY]  # it was extended meanwhile
+    bench.on("PUT listenKey", "lost")
+    bench.run(bench.config.listen_key_every_s + 10, step_ms=500)
+    bench.sessions.clear()
+    bench.order(ATTACH)
+    bench.run(0.002)
+    assert KEY not in kinds(bench)
+
+
 def test_many_attaches_at_once_ask_once(bench):
     for _ in range(50):
         bench.order(ATTACH)

@@ -33,6 +33,7 @@ class NaiveOrder:
     venue_cum: int = 0
     replaced_at: int = 0
     missing: int = 0
+    is_lost: bool = False
     venue_end: bool = False
     fills: dict = field(default_factory=dict)
 
@@ -62,6 +63,11 @@ class NaiveOrder:
     def end(self, status: int) -> None:
         """Be over."""
         self.status, self.pending, self.cancel_sent = status, 0, False
+
+    def miss(self, is_lost: bool) -> None:
+        """The venue has not done what was asked, or has no such order: several in a row count."""
+        self.missing = self.missing + 1 if is_lost == self.is_lost else 1
+        self.is_lost = is_lost
 
     def be_alive(self) -> None:
         """The venue has it."""
@@ -175,12 +181,15 @@ class NaiveRisk:
         self.book(order, r)
         order.venue_cum = max(order.venue_cum, r["cum_qty_steps"])
         was_unknown = order.pending & UNKNOWN
+        told = r["order_qty_steps"]
+        if r["order_status"] == OrderStatus.FILLED and (told == 0 or r["cum_qty_steps"] < told):
+            order.venue_cum = max(order.venue_cum, order.asked, told)
         if order.status in LIVE:
             self.advance(order, r)
         else:
             self.advance_ended(order, r)
         if order.pending & UNKNOWN and not was_unknown:
-            order.missing = 0
+            order.missing, order.is_lost = 0, False
 
     def advance(self, order: NaiveOrder, r: dict) -> None:
         """Move a live order."""
@@ -261,7 +270,7 @@ class NaiveRisk:
         told, was_unknown = r["order_status"], bool(order.pending & UNKNOWN)
         if told in (0, OrderStatus.PENDING_NEW):
             if was_unknown and r["reject"] == Reject.VENUE_UNKNOWN_ORDER:
-                order.missing += 1
+                order.miss(True)
             return
         if told in ENDS:
             order.end(told)
@@ -278,7 +287,7 @@ class NaiveRisk:
                 order.replaced_at = max(order.replaced_at, r["ts_exch_ns"])
                 order.end_replace()
             elif was_unknown:
-                order.missing += 1
+                order.miss(False)
             return
         if r["source"] == ReportSource.QUERY:
             if price > 0 and qty > 0 and r["ts_exch_ns"] >= order.replaced_at:
@@ -298,6 +307,8 @@ class NaiveRisk:
                 order.pending, order.cancel_sent = 0, False
             elif kind not in (ExecType.NEW, ExecType.TRADE):
                 order.cancel_sent = False
+                if kind == ExecType.STATUS and r["reject"] == Reject.VENUE_UNKNOWN_ORDER:
+                    order.miss(True)
             return
         is_alive = told in LIVE and r["venue_order_id"] != 0 and kind != ExecType.UNKNOWN
         if order.status == OrderStatus.REJECTED and is_alive and is_told and not order.venue_end:

@@ -88,7 +88,7 @@ class Rig:
         self.capacity = capacity
         journal = self.open_journal()
         self.parts, self.others = private_parts(journal, instruments, rows, capacity)
-        self.peers = {"gateway": 1, "strategy": 1}
+        self.peers = dict.fromkeys(("gateway", "strategy", "feed", "book", "rest"), 1)
         self.parts = self.parts._replace(peer_word=lambda name: self.peers[name])
         self.sequence = 0
         self.sent: list[np.void] = []

@@ -149,6 +149,42 @@ def test_losing_any_one_event_never_frees_what_may_fill(kernels):
         assert kernels.active == []
 
 
+@pytest.mark.parametrize("exec_type", [E.STATUS, E.TRADE, E.CANCELED, E.EXPIRED])
+@pytest.mark.parametrize("told", [0, 3])
+@pytest.mark.parametrize("qty", [0, 10])
+def test_filled_with_a_small_cumulative_holds_the_whole_order(kernels, exec_type, told, qty):
+    """REST views lag: FILLED beside a cumulative of before is not proof of that cumulative."""
+    order = kernels.new()
+    kernels.report(
+        order,
+        exec_type=exec_type,
+        order_status=S.FILLED,
+        venue_order_id=VENUE_ID,
+        cum_qty_steps=told,
+        order_qty_steps=qty,
+    )
+    assert kernels.order(order)["order_status"] == S.FILLED
+    assert kernels.position["open_bid_qty_steps"] == 10
+    kernels.report(order, **fill(1, 6, 6, S.PARTIALLY_FILLED))
+    assert kernels.position["open_bid_qty_steps"] == 4
+    kernels.report(order, **fill(2, 4, 10, S.FILLED))
+    assert (kernels.position["open_bid_qty_steps"], kernels.active) == (0, [])
+
+
+def test_filled_after_a_replace_is_believed_if_its_numbers_agree(kernels):
+    order = kernels.new()
+    kernels.report(order, exec_type=E.NEW, order_status=S.NEW, venue_order_id=VENUE_ID)
+    kernels.request(
+        RequestKind.REPLACE, 1, orig_client_order_id=order, price_steps=999, order_qty_steps=20
+    )
+    kernels.report(
+        order, exec_type=E.STATUS, order_status=S.FILLED, cum_qty_steps=10, order_qty_steps=10
+    )
+    assert kernels.position["open_bid_qty_steps"] == 10
+    kernels.report(order, **fill(1, 10, 10, S.FILLED, order_qty_steps=10))
+    assert kernels.position["open_bid_qty_steps"] == 0
+
+
 def test_a_late_fill_on_a_canceled_order_is_booked(kernels):
     order = kernels.new()
     kernels.report(order, **ack())

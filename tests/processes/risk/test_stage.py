@@ -269,6 +269,56 @@ def test_a_dead_gateway_counts_as_lost_sockets(rig):
     assert rig.stage.sessions.is_connected
 
 
+@pytest.mark.parametrize("process", ["feed", "book", "rest"])
+def test_nothing_is_quoted_while_one_that_quoting_needs_is_dead(rig, process):
+    order = rig.open()
+    rig.peers[process] = -1
+    rig.turn(10 * MS)
+    assert (K.CANCEL, order) in rig.kinds()
+    rig.gateway(order, E.CANCELED, order_status=S.CANCELED)
+    rig.turn(10 * MS, 30)
+    rig.new()
+    rig.turn(10 * MS)
+    assert Reject.NOT_RECONCILED in rig.rejects()
+    rounds, back_ns = rig.counter(Counter.RECONCILES), rig.now_ns
+    rig.peers[process] = 2
+    rig.turn(10 * MS, 30)
+    assert rig.counter(Counter.RECONCILES) == rounds + 1
+    assert back_ns < rig.counter(Counter.RECONCILED_NS) < rig.now_ns
+    rig.quote_books()
+    order = rig.new()
+    rig.turn()
+    assert rig.kinds()[-1] == (K.NEW, order)
+
+
+def test_a_round_that_died_with_rest_is_asked_again_at_once(rig):
+    rig.answers = False
+    rig.sockets(False)
+    rig.sockets()
+    rig.turn(10 * MS, 3)
+    assert [one["kind"] for one in rig.asked] == [RestKind.RECONCILE]
+    rig.asked.clear()
+    rig.peers["rest"] = -1
+    rig.turn(10 * MS, 3)
+    rig.asked.clear()  # taken, and gone with it
+    rig.answers = True
+    rig.peers["rest"] = 2
+    rig.turn(10 * MS, 9)
+    assert rig.stage.is_ready()
+
+
+def test_a_start_beside_a_dead_feed_waits_for_it(tmp_path):
+    rig = Rig(tmp_path)
+    rig.peers["feed"] = -1
+    rig.crash()
+    rig.sockets()
+    rig.turn(10 * MS, 50)
+    assert not rig.stage.is_ready()
+    rig.peers["feed"] = 2
+    rig.turn(10 * MS, 30)
+    assert rig.stage.is_ready()
+
+
 def test_a_dead_strategy_has_its_orders_canceled(rig):
     order = rig.open()
     rig.peers["strategy"] = -1

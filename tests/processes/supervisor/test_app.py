@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from common.enums import KillSource, Phase
-from shm import registry
+from shm import registry, segment
 from shm.counters import CountersReader
 from shm.latch import Latch
 from shm.observer import ring_stats
@@ -147,6 +147,44 @@ def test_a_crash_loop_backs_off_kills_trading_and_ends(start: Any) -> None:
         if "died process=source" in line
     ]
     assert delays == ["20", "40", "80", "never"]
+    with contextlib.closing(Latch.open(registry.instance_name(run.instance, "kill"))) as kill:
+        assert kill.get(KillSource.SUPERVISOR) == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "size"),
+    [("source.market.sink", 4_096), ("source.counters", 4_096), ("sink.bbo", 0), ("kill", 0)],
+)
+def test_a_segment_that_is_cut_off_ends_the_run_in_order(start: Any, what: str, size: int) -> None:
+    """Who touches it dies by SIGBUS: nothing wrong is read, and nobody attaches to it again.
+
+    Mostly it is seen before anybody touches it; if the supervisor itself does, the others end in
+    order without it.
+    """
+    run = start(drain_ms=50, keep=True)
+    run.wait_for(" ready processes=3")
+    pids = [run.status(name)["pid"] for name in ("source", "sink", "service")]
+    path = segment.path_of(f"tickring.{run.instance}.{what}")
+    os.truncate(path, size)
+    code = run.process.wait(30)
+    wait_until(lambda: not any(is_alive(pid) for pid in pids), "all have left")
+    assert run.text.count("started pid=") == 3, run.text  # nobody was started anew
+    if code == -signal.SIGBUS:
+        assert "supervisor_gone" in run.text
+        return
+    assert code == 70, run.text
+    assert "killed source=SUPERVISOR" in run.text
+    (reason,) = [line for line in run.text.splitlines() if " failing reason=" in line]
+    assert f"{path.name}: {size} bytes, expected " in reason
+
+
+def test_a_process_that_dies_by_sigbus_is_not_started_anew(start: Any) -> None:
+    run = start(keep=True)
+    run.wait_for(" ready processes=3")
+    os.kill(run.status("sink")["pid"], signal.SIGBUS)
+    assert run.process.wait(30) == 70
+    assert 'failing reason="sink ended with SIGBUS; a segment was cut off"' in run.text
+    assert "source state state=STOPPED" in run.text
     with contextlib.closing(Latch.open(registry.instance_name(run.instance, "kill"))) as kill:
         assert kill.get(KillSource.SUPERVISOR) == 1
 
