@@ -212,9 +212,9 @@ def instant_text(ts_ns: int) -> str:
 
 def _tile(figures: Figures, name: str) -> str:
     """Return one of the large numbers on top."""
-    value = getattr(figures, name)
+    value: Any = getattr(figures, name)
     if isinstance(value, float | Decimal):
-        text = f"{value:,.2f}" if abs(value) >= 1 else f"{float(value):.4g}"
+        text = f"{value:,.2f}" if abs(float(value)) >= 1 else f"{float(value):.4g}"
     else:
         text = cell_text(value)
     return f'<div class="tile"><b>{text}</b><span>{name.replace("_", " ")}</span></div>'
