@@ -5,9 +5,10 @@ import re
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from common import kernel_cache
 from common.errors import TickringError, UnavailableError, UsageError
@@ -47,7 +48,7 @@ def check_platform() -> None:
         raise UnavailableError(f"python: {found}, expected 3.11, 3.12 or 3.13")
 
 
-def parse_duration(text: str) -> int:
+def parse_duration(text: str, option: str = "--for") -> int:
     """Read "30s", "5m", "1h" or "500ms" as nanoseconds; "" is 0.
 
     Raises:
@@ -57,8 +58,32 @@ def parse_duration(text: str) -> int:
         return 0
     match = _DURATION.fullmatch(text)
     if match is None or int(match[1]) == 0:
-        raise UsageError(f"--for: {text!r}, expected a number and ms, s, m or h, such as 30s")
+        raise UsageError(f"{option}: {text!r}, expected a number and ms, s, m or h, such as 30s")
     return int(match[1]) * _UNITS_NS[match[2]]
+
+
+class ManyValues(typer.core.TyperCommand):
+    """A command whose --data and --grid take several values: `--data A B` is A and B.
+
+    A value of --grid has a "=", and a config file is no data: so the end is seen.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give every value its own option."""
+        spread: list[str] = []
+        option = ""
+        for text in args:
+            is_value = text != "" and not text.startswith("-")
+            if option and spread[-1] != option:  # it has one already
+                fits = "=" in text if option == "--grid" else not text.endswith(".toml")
+                if is_value and fits:
+                    spread.append(option)
+                else:
+                    option = ""
+            if text in ("--data", "--grid"):
+                option = text
+            spread.append(text)
+        return super().parse_args(ctx, spread)
 
 
 def end_quietly_when_nobody_reads() -> None:
@@ -351,6 +376,101 @@ def replay(
             strategy=strategy,
         )
     )
+
+
+DataPaths = Annotated[
+    list[Path],
+    typer.Option("--data", metavar="PATH...", help="Recorded runs, captures, .npz files."),
+]
+Grid = Annotated[
+    list[str], typer.Option("--grid", metavar="KEY=A,B,C...", help="Keys and the values to try.")
+]
+Metric = Annotated[
+    str, typer.Option("--metric", metavar="NAME", help="Figure of the report to rank by.")
+]
+Jobs = Annotated[
+    int, typer.Option("--jobs", metavar="N", min=0, help="Processes at once; 0: one per core.")
+]
+
+
+@app.command(cls=ManyValues)
+def sweep(
+    config: ConfigPath,
+    data: DataPaths,
+    grid: Grid,
+    jobs: Jobs = 0,
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="NAME", help="local, or ray: a cluster.")
+    ] = "local",
+    address: Annotated[
+        str, typer.Option("--address", metavar="HOST:PORT", help="Of the cluster; default: here.")
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Results; default: CONFIG's name, .sweep."),
+    ] = None,
+    metric: Metric = "pnl",
+    as_json: AsJson = False,
+) -> None:
+    """Backtest all combinations of a grid, and rank them.
+
+    Each result is kept at once: a sweep that was stopped, started again, computes what is missing.
+
+    Example: tickring sweep configs/demo.toml --data RUN --grid edge_bps=0.1,0.2 --grid skew_bps=0,1
+    """
+    kernel_cache.configure()
+    from processes.backtest.study import plan_of
+    from processes.backtest.subject import BACKTESTER
+    from processes.backtest.sweep import engine_of, run_sweep
+
+    plan = plan_of(config, data, grid, metric, jobs)
+    chosen = engine_of(engine, BACKTESTER, address)
+    folder = out or Path(f"{config.stem}.sweep")
+    raise typer.Exit(run_sweep(plan, BACKTESTER, folder, chosen, as_json))
+
+
+@app.command(name="walk-forward", cls=ManyValues)
+def walk_forward(
+    config: ConfigPath,
+    data: DataPaths,
+    grid: Grid,
+    in_sample: Annotated[
+        str, typer.Option("--in", metavar="TIME", help="Length of the window to choose on.")
+    ],
+    out_of_sample: Annotated[
+        str, typer.Option("--out", metavar="TIME", help="Length of the window to be judged on.")
+    ],
+    step: Annotated[
+        str, typer.Option("--step", metavar="TIME", help="Between windows; default: --out.")
+    ] = "",
+    metric: Metric = "pnl",
+    jobs: Jobs = 0,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--dir", metavar="DIR", help="Results; default: CONFIG's name, .walk."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose parameters on one window, judge on the next.
+
+    Only what the choices were worth out of sample is reported.
+
+    Example: tickring walk-forward configs/demo.toml --data RUN --grid edge_bps=0.1,0.2 --in 1h
+    --out 10m
+    """
+    lengths_ns = (
+        parse_duration(in_sample, "--in"),
+        parse_duration(out_of_sample, "--out"),
+        parse_duration(step, "--step"),
+    )
+    kernel_cache.configure()
+    from processes.backtest.study import plan_of
+    from processes.backtest.subject import backtester
+    from processes.backtest.walk_forward import run_walk_forward
+
+    plan = plan_of(config, data, grid, metric, jobs)
+    target = folder or Path(f"{config.stem}.walk")
+    raise typer.Exit(run_walk_forward(plan, backtester(), lengths_ns, target, as_json))
 
 
 def main() -> None:
