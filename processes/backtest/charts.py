@@ -272,7 +272,7 @@ def _dress(figure: go.Figure, height: int, legend: bool = True) -> go.Figure:
         "automargin": True, "exponentformat": "none",
     }  # fmt: skip
     figure.update_xaxes(**axis)
-    figure.update_yaxes(**axis)
+    figure.update_yaxes(**axis, title_standoff=12)
     figure.update_layout(
         template="none",
         height=height,

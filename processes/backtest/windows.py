@@ -46,7 +46,7 @@ def book_rows(rows: np.ndarray, flag: int, field: str, first_ns: int) -> np.ndar
     """Return a DEPTH row for each level of the book just before `first_ns`.
 
     They are in the order of their last change, so that of two levels that cross the newer one wins
-    again.
+    again. A partial CLEAR removes all levels up to its price, those too that cross.
     """
     before = rows[(rows["flags"] & flag != 0) & (rows[field] < first_ns)]
     depth = np.flatnonzero(before["kind"] == EventKind.DEPTH)
@@ -71,6 +71,6 @@ def _is_cleared(before: np.ndarray, levels: np.ndarray, place: int) -> np.ndarra
     removed = levels < place
     if side != 0:
         removed &= sides == side
-    if price > 0:
-        removed &= np.where(sides == Side.BID, prices >= price, prices <= price)
+        if price > 0:
+            removed &= np.where(sides == Side.BID, prices >= price, prices <= price)
     return removed
