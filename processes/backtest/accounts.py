@@ -6,7 +6,8 @@ the parts of the PnL add up to it. All instruments of a backtest are taken to ha
 
 A backtest starts flat. The *mark* is the mid that the strategy sees; where a side of the book is
 missing, the last one known; before the first, the first; if there is none at all, the mid at the
-last fill.
+last fill. A strategy that sets no timer leaves no states: its account is valued at its fills, each
+at the mid just before it.
 """
 
 from typing import NamedTuple
@@ -24,7 +25,7 @@ HORIZONS_NS = (
 
 
 class Series(NamedTuple):
-    """The account over time; a point per strategy timer, and one for the end.
+    """The account over time; a point per strategy timer, or per fill without one, and the end.
 
     Attributes:
         ts_ns: int64[k], ascending.
@@ -50,7 +51,8 @@ class Amounts(NamedTuple):
             the position between the fills.
         fees, funding: what was paid, with a minus.
         turnover, maker_turnover: price x quantity filled, and the part filled as maker.
-        fill_count, filled_order_count, orders_sent, orders_rejected: counts.
+        fill_count, filled_order_count: counts.
+        orders_sent, orders_rejected: as the last state tells them.
     """
 
     pnl: int
@@ -185,6 +187,8 @@ def _series(
     pnl: int,
 ) -> Series:
     """Value the account at each timer, and at the end with the fills not yet reported then."""
+    if len(states) == 0:
+        return _series_of_fills(fills, half_step, decimals)
     position = states["position_steps"]
     worth = 2 * states["balance_steps2"].astype(object) + position.astype(object) * marks.astype(
         object
@@ -199,7 +203,7 @@ def _series(
     if len(fills) == 0:
         return Series(ts_ns, equity, exposure, position)
     held = _total(fills["side"].astype(object) * fills["qty_steps"].astype(object))
-    end_ns = max(int(fills["ts_ns"][-1]), int(ts_ns[-1]) if len(ts_ns) else 0)
+    end_ns = max(int(fills["ts_ns"][-1]), int(ts_ns[-1]))
     end = np.empty(1, object)
     end[0] = abs(held) * last_mark * half_step
     equity_end = np.empty(1, object)
@@ -210,6 +214,18 @@ def _series(
         np.concatenate([exposure, end]),
         np.append(position, held),
     )
+
+
+def _series_of_fills(fills: np.ndarray, half_step: int, decimals: int) -> Series:
+    """Value the account after each fill, at the mid just before it."""
+    price2 = 2 * fills["price_steps"].astype(object)
+    mid2 = np.where(fills["mid_steps2"] > 0, fills["mid_steps2"].astype(object), price2)
+    signed = fills["side"].astype(object) * fills["qty_steps"].astype(object)
+    position = np.cumsum(signed)
+    paid = np.cumsum(fills["fee_e12"].astype(object)) * 10 ** (decimals - FEE_DECIMALS)
+    equity = (position * mid2 - np.cumsum(signed * price2)) * half_step - paid
+    exposure = np.abs(position) * mid2 * half_step
+    return Series(fills["ts_ns"], equity, exposure, position.astype(np.int64))
 
 
 def round_trips(fills: np.ndarray, half_step: int, fee_unit: int) -> list[int]:

@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from common.errors import UsageError
 from processes.backtest import charts
+from processes.backtest import metrics as metrics_module
 from processes.backtest.accounts import add_accounts, money_decimals, open_account
 from processes.backtest.metrics import Figures, Metrics, measure
 from processes.backtest.results import Result
@@ -48,6 +49,8 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums;
                        white-space: nowrap; }
 td.why { text-align: right; color: #8a94a3; }
 td.value { overflow-wrap: anywhere; }
+details { margin: 10px 12px; color: #5a6675; }
+pre { white-space: pre-wrap; font-size: 13px; }
 ul { color: #5a6675; font-size: 14px; }
 """
 _TILES = ("pnl", "sharpe", "sortino", "max_drawdown", "fills", "turnover", "maker_share",
@@ -161,7 +164,7 @@ def _sections(
         yield _picture("Latency sensitivity", chart, "latency")
     else:
         yield _sentence("Latency sensitivity", "Not measured.")
-    yield f'<h2>Figures</h2>\n<div class="card">{_figures_table(scopes)}</div>'
+    yield f'<h2>Figures</h2>\n<div class="card">{_figures_table(scopes)}{_definitions()}</div>'
 
 
 def _picture(title: str, figure: Any, key: str) -> str:
@@ -247,6 +250,12 @@ def _figures_table(scopes: list[Figures]) -> str:
         )
         rows.append(f"<tr><td>{name.replace('_', ' ')}</td>{cells}</tr>")
     return f"<table><tr><th>figure</th>{head}</tr>{''.join(rows)}</table>"
+
+
+def _definitions() -> str:
+    """Return what the figures mean, to be opened."""
+    text = html.escape((metrics_module.__doc__ or "").partition("\n")[2].strip())
+    return f"<details><summary>Definitions</summary><pre>{text}</pre></details>"
 
 
 def _setup_table(setup: Any) -> str:

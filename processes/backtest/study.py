@@ -122,6 +122,7 @@ class Loaded:
         self.subject = subject
         self.plan = plan
         self._data: dict[Hashable, Any] = {}
+        self._cut: tuple[Hashable, Any] = ((), None)  # the last one: tasks come window by window
         warm = shapes_of(plan.combinations)
         for row, parameters in enumerate(plan.combinations):
             try:
@@ -149,6 +150,11 @@ class Loaded:
         self.subject.load_setup(self.plan.config, self.plan.combinations[0])
         raise UsageError("--grid: no combination is valid")
 
+    def replace_data(self, change: Callable[[Any], Any]) -> None:
+        """Put `change` of the data in their place."""
+        self._data = {key: change(data) for key, data in self._data.items()}
+        self._cut = (), None
+
     def result_of(self, parameters: Parameters, span: tuple[int, int] | None = None) -> Result:
         """Run one combination, on all the data or on those known in [first, end).
 
@@ -156,10 +162,12 @@ class Loaded:
             TickringError: whatever the backtest says.
         """
         setup = self.subject.load_setup(self.plan.config, parameters)
-        data = self.data_of(setup)
-        if span is not None:
-            data = self.subject.cut(setup, data, *span)
-        return self.subject.run(setup, data)
+        if span is None:
+            return self.subject.run(setup, self.data_of(setup))
+        key = self.subject.data_key(setup), span
+        if self._cut[0] != key:
+            self._cut = key, self.subject.cut(setup, self.data_of(setup), *span)
+        return self.subject.run(setup, self._cut[1])
 
 
 def evaluate(loaded: Loaded, parameters: Parameters, span: tuple[int, int] | None = None) -> bytes:

@@ -47,6 +47,7 @@ from processes.inspector.show import print_table
 RANKING_NAME = "ranking.csv"
 SHOWN = ("pnl", "sharpe", "max_drawdown", "fills", "turnover")
 ROWS_MAX = 50
+LOADING = "reading data, compiling"
 Answers = Iterator[tuple[int, bytes, str]]
 Engine = Callable[[Plan, str, list[int]], Answers]
 
@@ -91,7 +92,7 @@ def sweep(plan: Plan, identity: str, folder: Path, engine: Engine) -> Ranking:
             for row, answer, failure in engine(plan, identity, missing):
                 outcome = {"error": failure} if failure else decode(answer)
                 results.add(keys[row], plan.combinations[row], outcome)
-                progress.advance(bar)
+                progress.update(bar, advance=1, description="backtests")
                 progress.refresh()
         ranking = rank([results.found[key] for key in keys], plan.metric, len(missing))
         write_ranking(folder / RANKING_NAME, ranking)

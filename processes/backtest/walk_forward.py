@@ -29,7 +29,7 @@ from processes.backtest.study import (
     evaluate,
     rank_key,
 )
-from processes.backtest.sweep import SHOWN, parameters_text, progress_bar, short
+from processes.backtest.sweep import LOADING, SHOWN, parameters_text, progress_bar, short
 from processes.backtest.workers import run_forked
 from processes.inspector.show import print_table
 
@@ -199,6 +199,8 @@ def run_walk_forward(
     Raises:
         UsageError, ConfigError, UnavailableError: as told there.
     """
+    if sys.stderr.isatty():
+        sys.stderr.write(f"{LOADING} ...\n")
     loaded = Loaded(subject, plan)
     span = subject.span_of(loaded.any_data())
     windows = windows_of(span, *lengths_ns)

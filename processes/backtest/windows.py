@@ -50,9 +50,10 @@ def book_rows(rows: np.ndarray, flag: int, field: str, first_ns: int) -> np.ndar
     """
     before = rows[(rows["flags"] & flag != 0) & (rows[field] < first_ns)]
     depth = np.flatnonzero(before["kind"] == EventKind.DEPTH)
-    keys = np.stack([before["side"][depth], before["price_steps"][depth]], axis=1)
-    _, places = np.unique(keys[::-1], axis=0, return_index=True)
-    last = np.sort(depth[len(depth) - 1 - places])  # of each level its last row
+    keys = 2 * before["level"][depth] + (before["side"][depth] == Side.BID)
+    of_level = np.full(int(keys.max(initial=-1)) + 1, -1)
+    of_level[keys] = depth  # of equal keys the last one stays
+    last = np.sort(of_level[of_level >= 0])
     last = last[before["qty_steps"][last] > 0]
     for place in np.flatnonzero(before["kind"] == EventKind.CLEAR):
         last = last[~_is_cleared(before, last, int(place))]

@@ -87,7 +87,14 @@ class Naive:
                     abs(position),
                 )
             )
-        if self.fills[i]:
+        if not self.states[i]:
+            held, cash = F(0), F(0)
+            for fill in self.fills[i]:
+                side, mid = int(fill["side"]), self.mid_before(fill)
+                held += side * self.qty(fill)
+                cash -= side * self.qty(fill) * self.price(fill) + F(int(fill["fee_e12"]), 10**12)
+                found.append((int(fill["ts_ns"]), cash + held * mid, abs(held) * mid, abs(held)))
+        elif self.fills[i]:
             ts = max([int(self.fills[i][-1]["ts_ns"])] + [point[0] for point in found])
             alone = Naive(self.result, [i])
             held = sum((int(f["side"]) * self.qty(f) for f in self.fills[i]), F(0))

@@ -1,10 +1,15 @@
 """Sweep, walk-forward, report and latency sensitivity on the real backtester."""
 
+import json
+import sys
 from decimal import Decimal
+from functools import partial
 
 import numpy as np
 import pytest
 
+from common import kernel_cache
+from processes import cli
 from processes.backtest.events import AT_LOCAL
 from processes.backtest.metrics import measure
 from processes.backtest.report import write_report
@@ -12,7 +17,7 @@ from processes.backtest.results_file import FILE_NAME
 from processes.backtest.run import load_data, load_setup, run
 from processes.backtest.sensitivity import latency_curve, with_latency
 from processes.backtest.study import Loaded, identity_of, plan_of
-from processes.backtest.subject import BACKTESTER, backtester, data_key
+from processes.backtest.subject import BACKTESTER, backtester
 from processes.backtest.sweep import RANKING_NAME, engine_of, run_sweep
 from processes.backtest.walk_forward import walk_forward, windows_of
 from processes.backtest.windows import cut, span_of
@@ -26,6 +31,10 @@ GRID = ["interval_ns=100_000_000,250_000_000,1_000_000_000", "qty_steps=5,10"]
 def market(tmp_path_factory):
     folder = tmp_path_factory.mktemp("market")
     return write_setup(folder), write_events(folder / "events.npz")
+
+
+def replaced(events, data):
+    return data._replace(events=events)
 
 
 def test_results_are_bit_equal_for_any_number_of_processes(market, tmp_path, capsys):
@@ -88,8 +97,7 @@ def test_what_comes_later_changes_no_choice(market):
         other = data.events.copy()
         late = (other["ts_exch_ns"] >= window.middle_ns) & (other["flags"] & AT_LOCAL != 0)
         other["qty_steps"][late] = other["qty_steps"][late][::-1] * 3 % 7_000 + 1
-        key = data_key(backtester().load_setup(config, {}))
-        loaded._data[key] = data._replace(events=other)
+        loaded.replace_data(partial(replaced, other))
         after = walk_forward(plan, loaded, windows)
         assert [s.chosen for s in after[: row + 1]] == [s.chosen for s in before[: row + 1]]
         for old, new in zip(before[:row], after[:row], strict=True):
@@ -131,3 +139,32 @@ def test_the_identity_covers_the_files_that_the_config_names(market):
     assert identity_of(backtester(), plan) != before
     named.write_text(text)
     assert identity_of(backtester(), plan) == before
+
+
+def test_the_commands(market, tmp_path, monkeypatch, capsys):
+    config, events = market
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(kernel_cache, "configure", lambda: None)
+
+    def tickring(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tickring", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return int(end.value.code or 0), *capsys.readouterr()
+
+    asked = (config, "--data", events, "--grid", "interval_ns=250_000_000,500_000_000")
+    code, out, _err = tickring("sweep", *asked, "qty_steps=5,10", "--jobs", 1, "--json")
+    found = json.loads(out)
+    assert code == 0 and len(found["rows"]) == 4 and found["folder"] == "c.sweep"
+    assert found["rows"][0]["figures"]["pnl"] >= found["rows"][-1]["figures"]["pnl"]
+    code, out, _err = tickring("walk-forward", *asked, "--in", "15s", "--out", "10s")
+    assert code == 0 and "2 windows, 2 combinations" in out
+    assert (tmp_path / "c.walk" / "walk-forward.json").exists()
+    code, _out, err = tickring("walk-forward", *asked, "--in", "20", "--out", "10s")
+    assert code == 2 and "--in: '20', expected a number and ms, s, m or h" in err
+    code, _out, err = tickring("sweep", "nowhere.toml", *asked[1:])
+    assert code == 78 and "nowhere.toml: no such file" in err
+    code, _out, err = tickring("sweep", config, "--data", "nowhere", "--grid", "qty_steps=1,2")
+    assert code == 2 and "nowhere: no such file" in err
+    code, _out, err = tickring("sweep", *asked, "--metric", "profit")
+    assert code == 2 and "--metric: 'profit', expected one of span_ns" in err

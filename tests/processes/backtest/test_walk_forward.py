@@ -1,5 +1,6 @@
 import json
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from processes.backtest.metrics import measure
 from processes.backtest.study import Loaded, plan_of
 from processes.backtest.walk_forward import Window, run_walk_forward, walk_forward, windows_of
 
-from tests.processes.backtest.fake_engine import FAKE, FakeData, write_market
+from tests.processes.backtest.fake_engine import FAKE, write_market
 from tests.processes.backtest.made_results import S
 
 GRID = ["edge=1,2,4", "lookback=1,3,5"]
@@ -21,6 +22,10 @@ def plan_for(tmp_path, grid=GRID, metric="pnl", jobs=1):
     if not (tmp_path / "market").exists():
         write_market(tmp_path / "market", rows=301)
     return plan_of(tmp_path / "c.toml", [tmp_path / "market"], grid, metric, jobs)
+
+
+def replaced(prices, data):
+    return data._replace(prices=prices)
 
 
 def test_windows_follow_each_other():
@@ -80,7 +85,7 @@ def test_what_comes_later_changes_no_choice(tmp_path):
     changed = 0
     for row, window in enumerate(windows):
         other = np.where(data.ts_ns >= window.middle_ns, data.prices[::-1] + 777, data.prices)
-        loaded._data[0] = FakeData(data.ts_ns, other)
+        loaded.replace_data(partial(replaced, other))
         after = walk_forward(plan, loaded, windows)
         assert [s.chosen for s in after[: row + 1]] == [s.chosen for s in before[: row + 1]]
         for old, new in zip(before[:row], after[:row], strict=True):
@@ -100,7 +105,7 @@ def test_a_planted_leak_is_seen(tmp_path):
     windows = windows_of(FAKE.span_of(data), 100 * S, 50 * S, 0)
     before = [step.chosen for step in walk_forward(plan, loaded, windows)]
     other = np.where(data.ts_ns >= windows[0].middle_ns, data.prices[::-1] + 777, data.prices)
-    loaded._data[0] = FakeData(data.ts_ns, other)
+    loaded.replace_data(partial(replaced, other))
     assert [step.chosen for step in walk_forward(plan, loaded, windows)] != before
 
 
