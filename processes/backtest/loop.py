@@ -30,7 +30,7 @@ from processes.strategy.desk import TIMERS_MAX
 LOCAL_DATA, LOCAL_ORDER, VENUE_DATA, VENUE_ORDER = 0, 1, 2, 3
 NEVER = INT64_MAX
 TURNS_PER_INSTANT_MAX = 1_000
-SLOTS = 1 << 16  # market slots between two turns; at half of it a turn is taken
+SLOTS = 1 << 13  # market slots between two turns; at half of it a turn is taken
 REPORTS_MAX = 4_096  # to the strategy between two turns; a power of two
 
 # Places in Clock.words.
@@ -400,7 +400,7 @@ def take_source(clock, local, oms, x, events, spans, source, stop):
         look_at_buses(clock, x)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def run_slice(state, params, d, inputs, ends, oms, local, x, clock, events, spans, slice_events):
     """Run until the end, or until Python has to do something.
 

@@ -39,6 +39,8 @@ from processes.strategy.desk import INTENTS_PER_TURN_MAX, Desk, block_dtype, des
 
 SESSION_ID = 1
 SLICE_EVENTS = 1 << 22
+ORDER_ROWS = 256  # of risk: a desk has 64 slots; the others are finished orders
+FILLS_KEPT = 4_096  # nothing is told twice here
 _BROKEN = {
     at_venue.FEE_OVERFLOW: "a fee does not fit 1e-12 quote",
     at_venue.RESPONSES_FULL: f"more than {at_venue.RESPONSES_MAX} answers are under way at once",
@@ -193,9 +195,8 @@ class Run:
         count = len(setup.instruments)
         self.x = new_exchange(setup, data, self.table)
         self.local = new_local(setup, data, self.table)
-        self.oms = new_oms(
-            self.table, setup.limits, setup.file.risk.order_count_max, setup.file.risk.fill_count_max
-        )
+        rows = min(setup.file.risk.order_count_max, ORDER_ROWS)
+        self.oms = new_oms(self.table, setup.limits, rows, FILLS_KEPT)
         dtype = setup.strategy.STATE  # type: ignore[attr-defined]
         self.block = np.zeros(1, block_dtype(count, dtype))
         intents = np.zeros(INTENTS_PER_TURN_MAX, ORDER_REQUEST)

@@ -28,8 +28,9 @@ class TouchQuoter:
         set_timer(d, 0, now_ns(d) + p["interval_ns"])
 
     def on_timer(s, p, d, timer_id):
+        orders = d.orders
         for slot in range(ORDER_SLOTS_MAX):
-            order = d.orders[slot]
+            order = orders[slot]
             if is_live(order) and not is_in_flight(order):
                 cancel(d, order["handle"])
         for i in range(len(d.books)):

@@ -22,25 +22,25 @@ from processes.strategy.desk import INTENTS_PER_TURN_MAX, ORDER_SLOTS_MAX, QUOTE
 _INT32_MAX = 2_147_483_647
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def now_ns(d):
     """Return the clock given to this turn."""
     return d.words[at.NOW_NS]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def set_timer(d, timer_id, due_ns):
     """Call `on_timer(timer_id)` in the first turn at or after `due_ns`; 0 switches it off."""
     d.timers[timer_id] = due_ns
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def position(d, i):
     """Return the signed position of instrument i in quantity steps, as risk last told."""
     return d.position[i]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def is_tradable(d, i):
     """Return True if risk is ready and the book is valid with both sides."""
     book = d.books[i]
@@ -52,7 +52,7 @@ def is_tradable(d, i):
     )
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def mid(book):
     """Return (bid + ask) / 2 in price steps, a float; 0.0 without both sides."""
     if book["bid_count"] == 0 or book["ask_count"] == 0:
@@ -60,7 +60,7 @@ def mid(book):
     return 0.5 * (book["bid_price_steps"][0] + book["ask_price_steps"][0])
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def microprice(book):
     """Return the mid weighted by the opposite quantities, in price steps; 0.0 if one-sided."""
     if book["bid_count"] == 0 or book["ask_count"] == 0:
@@ -71,7 +71,7 @@ def microprice(book):
     return weighted / (bid_qty + ask_qty)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def spread(book):
     """Return ask - bid in price steps; 0 without both sides."""
     if book["bid_count"] == 0 or book["ask_count"] == 0:
@@ -79,7 +79,7 @@ def spread(book):
     return book["ask_price_steps"][0] - book["bid_price_steps"][0]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def imbalance(book, levels):
     """Return (bids - asks) / (bids + asks) of the first `levels` quantities, -1.0 to 1.0."""
     bids, asks = 0, 0
@@ -90,7 +90,7 @@ def imbalance(book, levels):
     return (bids - asks) / (1.0 * (bids + asks)) if bids + asks > 0 else 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def vwap(book, side, qty_steps):
     """Return the average price in steps of taking `qty_steps` from `side`; 0.0 if too thin."""
     left = qty_steps
@@ -109,7 +109,7 @@ def vwap(book, side, qty_steps):
     return 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def refuse(d, reject):
     """Count a refusal and return it as the verbs do."""
     d.words[at.LAST_REJECT] = reject
@@ -117,13 +117,13 @@ def refuse(d, reject):
     return -reject
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def saturate_int32(value):
     """Return a hop delta as an int32 that sticks at its largest value."""
     return np.int32(min(max(value, 0), _INT32_MAX))
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def write_intent(d, kind, i, order_slot):
     """Take the next intent record, fill what all kinds share, and return its index.
 
@@ -163,7 +163,7 @@ def write_intent(d, kind, i, order_slot):
     return index
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def find_free_slot(d):
     """Return a free order slot, or -1."""
     for slot in range(ORDER_SLOTS_MAX):
@@ -172,13 +172,13 @@ def find_free_slot(d):
     return -1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def is_live(order):
     """Return True if the slot holds an order that may still be open at the venue."""
     return order["client_order_id"] != 0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def is_in_flight(order):
     """Return True while a request for the order waits for its answer."""
     return (
@@ -188,7 +188,7 @@ def is_in_flight(order):
     )
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def find_order(d, handle):
     """Return the slot of the order that `handle` means, or -1 if it is gone."""
     if handle <= 0:
@@ -198,7 +198,7 @@ def find_order(d, handle):
     return slot if is_live(order) and order["handle"] == handle else -1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def send(d, i, side, order_type, time_in_force, price_steps, qty_steps, reduce_only):
     """Ask for a new order.
 
@@ -245,7 +245,7 @@ def send(d, i, side, order_type, time_in_force, price_steps, qty_steps, reduce_o
     return order["handle"]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def check_change(d, handle):
     """Return (slot, 0) if the order may be changed now, else (-1, reject)."""
     slot = find_order(d, handle)
@@ -260,7 +260,7 @@ def check_change(d, handle):
     return slot, Reject.NONE
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def replace(d, handle, price_steps, qty_steps):
     """Ask for another price or total quantity of an open order; it goes to the back of its level.
 
@@ -289,7 +289,7 @@ def replace(d, handle, price_steps, qty_steps):
     return 0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def cancel(d, handle):
     """Ask to cancel an open order.
 
@@ -308,13 +308,13 @@ def cancel(d, handle):
     return 0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def quote_index(i, side, level):
     """Return the place of a quote in Desk.quotes."""
     return (i * 2 + (0 if side == Side.BID else 1)) * QUOTE_LEVELS_MAX + level
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def quote(d, i, side, price_steps, qty_steps, level=0):
     """Want one post-only order at this price with this open quantity; 0 pulls it.
 
@@ -345,7 +345,7 @@ def quote(d, i, side, price_steps, qty_steps, level=0):
     return settle_quote(d, i, side, level)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def settle_quote(d, i, side, level):
     """Send the one request that brings the order of a quote to what is wanted, if any is due."""
     wanted = d.quotes[quote_index(i, side, level)]
