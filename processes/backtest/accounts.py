@@ -127,7 +127,7 @@ def open_account(result: Result, instrument: Instrument, decimals: int) -> Accou
         series=_series(states, fills, marks, last_mark, half_step, decimals, amounts.pnl),
         amounts=amounts,
         trips=round_trips(fills, half_step, 10 ** (decimals - FEE_DECIMALS)),
-        markouts=[_markout(states, fills, horizon, half_step) for horizon in HORIZONS_NS],
+        markouts=_markouts(states, fills, half_step),
     )
 
 
@@ -254,31 +254,34 @@ def round_trips(fills: np.ndarray, half_step: int, fee_unit: int) -> list[int]:
     return trips
 
 
-def _markout(states: np.ndarray, fills: np.ndarray, horizon_ns: int, half_step: int) -> MarkoutSum:
-    """Value the fills at the first mid that the strategy saw at least `horizon_ns` later."""
-    if horizon_ns == 0:
-        seen = fills["mid_steps2"] > 0
-        kept, mids = fills[seen], fills["mid_steps2"][seen]
-        waited = 0
-    else:
-        known = states[(states["bid_price_steps"] > 0) & (states["ask_price_steps"] > 0)]
-        rows = np.searchsorted(known["ts_ns"], fills["ts_ns"] + horizon_ns)
-        kept, rows = fills[rows < len(known)], rows[rows < len(known)]
-        mids = known["bid_price_steps"][rows] + known["ask_price_steps"][rows]
-        waited = _total(known["ts_ns"][rows] - kept["ts_ns"])
-    price2 = 2 * kept["price_steps"].astype(object)
-    qty = kept["qty_steps"].astype(object)
-    gains = kept["side"].astype(object) * qty * (mids.astype(object) - price2)
-    return MarkoutSum(
-        horizon_ns, len(kept), _total(gains) * half_step, _total(price2 * qty) * half_step, waited
-    )
+def _markouts(states: np.ndarray, fills: np.ndarray, half_step: int) -> list[MarkoutSum]:
+    """Value the fills at the first mid that the strategy saw at least each horizon later."""
+    known = states[(states["bid_price_steps"] > 0) & (states["ask_price_steps"] > 0)]
+    times, mids = known["ts_ns"], known["bid_price_steps"] + known["ask_price_steps"]
+    price2 = 2 * fills["price_steps"].astype(object)
+    qty = fills["qty_steps"].astype(object)
+    signed, traded = fills["side"].astype(object) * qty, price2 * qty
+    found = []
+    for horizon_ns in HORIZONS_NS:
+        if horizon_ns == 0:
+            kept = np.flatnonzero(fills["mid_steps2"] > 0)
+            then, waited = fills["mid_steps2"][kept], 0
+        else:
+            rows = np.searchsorted(times, fills["ts_ns"] + horizon_ns)
+            kept = np.flatnonzero(rows < len(known))
+            then = mids[rows[kept]]
+            waited = _total(times[rows[kept]] - fills["ts_ns"][kept])
+        worth = _total(signed[kept] * (then - price2[kept])) * half_step
+        turnover = _total(traded[kept]) * half_step
+        found.append(MarkoutSum(horizon_ns, len(kept), worth, turnover, waited))
+    return found
 
 
 def add_accounts(accounts: list[Account]) -> Account:
     """Return the account of several instruments of one run together."""
     if len(accounts) == 1:
         return accounts[0]
-    ts_ns = np.unique(np.concatenate([one.series.ts_ns for one in accounts]))
+    ts_ns = distinct(np.concatenate([one.series.ts_ns for one in accounts]))
     equity = np.zeros(len(ts_ns), object)
     exposure = np.zeros(len(ts_ns), object)
     for one in accounts:
@@ -290,6 +293,12 @@ def add_accounts(accounts: list[Account]) -> Account:
         trips=[trip for one in accounts for trip in one.trips],
         markouts=add_markouts([one.markouts for one in accounts]),
     )
+
+
+def distinct(ts_ns: np.ndarray) -> np.ndarray:
+    """Return the distinct instants in order."""
+    ordered = np.sort(ts_ns)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]
 
 
 def values_at(series: Series, values: np.ndarray, ts_ns: np.ndarray) -> np.ndarray:

@@ -43,6 +43,7 @@ from processes.backtest.accounts import (
     add_accounts,
     add_amounts,
     add_markouts,
+    distinct,
     money_decimals,
     open_account,
     values_at,
@@ -114,6 +115,23 @@ class Metrics(NamedTuple):
     instruments: list[Figures]
 
 
+class Books(NamedTuple):
+    """What a backtest was worth, in units of 10^-`decimals` quote.
+
+    Attributes:
+        instruments: in the order of their ids.
+        accounts: one each.
+        total: of all together.
+        timer_ns: int64[k], distances of the strategy's timers.
+    """
+
+    instruments: list[Instrument]
+    decimals: int
+    accounts: list[Account]
+    total: Account
+    timer_ns: np.ndarray
+
+
 def measure(result: Result, sample_ns: int = 0) -> Metrics:
     """Compute all figures of one backtest.
 
@@ -133,21 +151,32 @@ def measure_parts(results: list[Result], sample_ns: int = 0) -> Metrics:
         results: at least one, of the same instruments, in order of time.
         sample_ns: as for `measure`.
     """
-    instruments = results[0].instruments
-    decimals = money_decimals(instruments)
-    by_part = [
-        [open_account(result, instrument, decimals) for instrument in instruments]
-        for result in results
-    ]
-    length_ns = sample_ns or usual_sample_ns(results)
+    return measure_books([open_books(result) for result in results], sample_ns)
+
+
+def open_books(result: Result) -> Books:
+    """Keep the books of a backtest: what the figures and the pictures are made of."""
+    decimals = money_decimals(result.instruments)
+    accounts = [open_account(result, instrument, decimals) for instrument in result.instruments]
+    return Books(
+        instruments=result.instruments,
+        decimals=decimals,
+        accounts=accounts,
+        total=add_accounts(accounts),
+        timer_ns=np.diff(distinct(result.states["ts_ns"])),
+    )
+
+
+def measure_books(parts: list[Books], sample_ns: int = 0) -> Metrics:
+    """Compute all figures of books that follow each other; Args as for `measure_parts`."""
+    instruments, decimals = parts[0].instruments, parts[0].decimals
+    length_ns = sample_ns or usual_sample_ns(parts)
     return Metrics(
-        total=figures_of(
-            "total", [add_accounts(part) for part in by_part], decimals, None, length_ns
-        ),
+        total=figures_of("total", [part.total for part in parts], decimals, None, length_ns),
         instruments=[
             figures_of(
                 f"{instrument.venue}:{instrument.symbol}",
-                [part[row] for part in by_part],
+                [part.accounts[row] for part in parts],
                 decimals,
                 instrument,
                 length_ns,
@@ -157,9 +186,9 @@ def measure_parts(results: list[Result], sample_ns: int = 0) -> Metrics:
     )
 
 
-def usual_sample_ns(results: list[Result]) -> int:
+def usual_sample_ns(parts: list[Books]) -> int:
     """Return one second, or the median distance of the strategy's timers if that is longer."""
-    gaps = np.concatenate([np.diff(np.unique(one.states["ts_ns"])) for one in results])
+    gaps = np.concatenate([one.timer_ns for one in parts])
     return max(SAMPLE_NS_MIN, int(np.median(gaps)) if len(gaps) else 0)
 
 

@@ -17,8 +17,7 @@ from plotly.offline import get_plotlyjs
 from common.errors import UsageError
 from processes.backtest import charts
 from processes.backtest import metrics as metrics_module
-from processes.backtest.accounts import add_accounts, money_decimals, open_account
-from processes.backtest.metrics import Figures, Metrics, measure
+from processes.backtest.metrics import Books, Figures, Metrics, measure_books, open_books
 from processes.backtest.results import Result
 
 INSTRUMENTS_MAX = 20
@@ -75,7 +74,7 @@ def write_report(
     Raises:
         UsageError: the file cannot be written.
     """
-    page = page_of(setup, result, measure(result), latency_curve)
+    page = page_of(setup, result, open_books(result), latency_curve)
     try:
         path.write_text(page, encoding="utf-8", newline="\n")
     except OSError as error:
@@ -85,10 +84,11 @@ def write_report(
 def page_of(
     setup: Any,
     result: Result,
-    metrics: Metrics,
+    books: Books,
     latency_curve: Sequence[tuple[int, int | float | Decimal]] | None,
 ) -> str:
     """Return the whole page."""
+    metrics = measure_books([books])
     shown = result.instruments[:INSTRUMENTS_MAX]
     names = ", ".join(html.escape(one.symbol) for one in shown)
     notes = charts.Notes()
@@ -97,7 +97,7 @@ def page_of(
             f"pictures and columns: {len(shown)} of {len(result.instruments)} instruments shown;"
             " the total counts all"
         )
-    sections = "\n".join(_sections(result, metrics, latency_curve, notes))
+    sections = "\n".join(_sections(result, books, metrics, latency_curve, notes))
     told = "".join(f"<li>{line}</li>" for line in notes.lines)
     thinned = f"<h2>Left out of the pictures</h2><ul>{told}</ul>" if told else ""
     return f"""<!DOCTYPE html>
@@ -125,22 +125,22 @@ def page_of(
 
 def _sections(
     result: Result,
+    books: Books,
     metrics: Metrics,
     latency_curve: Sequence[tuple[int, int | float | Decimal]] | None,
     notes: charts.Notes,
 ) -> Iterator[str]:
     """Yield a heading and what belongs under it, one after the other."""
     shown = result.instruments[:INSTRUMENTS_MAX]
-    decimals = money_decimals(result.instruments)
-    total = add_accounts([open_account(result, one, decimals) for one in result.instruments])
     scopes = [metrics.total, *metrics.instruments[: len(shown)]]
     if len(result.instruments) == 1:
         scopes = scopes[1:]
-    has_time = len(total.series.ts_ns) > 0
+    series = books.total.series
+    has_time = len(series.ts_ns) > 0
     axis = charts.TimeAxis(*_span(result)) if has_time else charts.TimeAxis(0, 0)
     if has_time:
         yield _picture(
-            "Account", charts.account_chart(total.series, decimals, axis, notes), "account"
+            "Account", charts.account_chart(series, books.decimals, axis, notes), "account"
         )
     else:
         yield _sentence("Account", "No strategy timer fired and nothing was filled.")
