@@ -85,9 +85,7 @@ def sweep(plan: Plan, identity: str, folder: Path, engine: Engine) -> Ranking:
             if key not in results.found or "error" in results.found[key]
         ]
         with progress_bar() as progress:
-            bar = progress.add_task(
-                "backtests", total=len(keys), completed=len(keys) - len(missing)
-            )
+            bar = progress.add_task(LOADING, total=len(keys), completed=len(keys) - len(missing))
             progress.refresh()
             for row, answer, failure in engine(plan, identity, missing):
                 outcome = {"error": failure} if failure else decode(answer)
