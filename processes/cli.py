@@ -353,6 +353,56 @@ def replay(
     )
 
 
+@app.command()
+def backtest(
+    config: ConfigPath,
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            "--data", metavar="PATH", help="Run, capture or .npz; SYMBOL=PATH; repeatable."
+        ),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a value of CONFIG; repeatable."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="A page of charts and figures.")
+    ] = None,
+    summary: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Counts, and where it ended.")
+    ] = None,
+    fills: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="A row per fill.")] = None,
+    states: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="A row per strategy timer.")
+    ] = None,
+    check_lookahead: Annotated[
+        bool, typer.Option("--check-lookahead", help="Prove that nothing later is looked at.")
+    ] = False,
+) -> None:
+    """Run a strategy against a simulated venue, with the kernels that run live.
+
+    CONFIG needs a table [backtest].
+
+    Example: tickring backtest configs/backtest.toml --data btc.npz --report btc.html
+    """
+    kernel_cache.configure()
+    from processes.backtest.command import run as run_backtest
+
+    raise typer.Exit(
+        run_backtest(
+            config,
+            data,
+            settings=settings or [],
+            report=report,
+            summary=summary,
+            fills=fills,
+            states=states,
+            check_lookahead=check_lookahead,
+        )
+    )
+
+
 def main() -> None:
     """Entry of the console script."""
     try:
