@@ -380,7 +380,7 @@ def replay(
 
 DataPaths = Annotated[
     list[Path],
-    typer.Option("--data", metavar="PATH...", help="Recorded runs, captures, .npz files."),
+    typer.Option("--data", metavar="PATH...", help="Runs, captures, .npz; SYMBOL=PATH."),
 ]
 Grid = Annotated[
     list[str], typer.Option("--grid", metavar="KEY=A,B,C...", help="Keys and the values to try.")
@@ -391,6 +391,51 @@ Metric = Annotated[
 Jobs = Annotated[
     int, typer.Option("--jobs", metavar="N", min=0, help="Processes at once; 0: one per core.")
 ]
+
+
+@app.command(cls=ManyValues)
+def backtest(
+    config: ConfigPath,
+    data: DataPaths,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a value of CONFIG; repeatable."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="A page of charts and figures.")
+    ] = None,
+    summary: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Counts, and where it ended.")
+    ] = None,
+    fills: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="A row per fill.")] = None,
+    states: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="A row per strategy timer.")
+    ] = None,
+    check_lookahead: Annotated[
+        bool, typer.Option("--check-lookahead", help="Prove that nothing later is looked at.")
+    ] = False,
+) -> None:
+    """Run a strategy against a simulated venue, with the kernels that run live.
+
+    CONFIG needs a table [backtest].
+
+    Example: tickring backtest configs/backtest.toml --data btc.npz --report btc.html
+    """
+    kernel_cache.configure()
+    from processes.backtest.command import run as run_backtest
+
+    raise typer.Exit(
+        run_backtest(
+            config,
+            data,
+            settings=settings or [],
+            report=report,
+            summary=summary,
+            fills=fills,
+            states=states,
+            check_lookahead=check_lookahead,
+        )
+    )
 
 
 @app.command(cls=ManyValues)
@@ -416,7 +461,7 @@ def sweep(
 
     Each result is kept at once: a sweep that was stopped, started again, computes what is missing.
 
-    Example: tickring sweep configs/demo.toml --data RUN --grid edge_bps=0.1,0.2 --grid skew_bps=0,1
+    Example: tickring sweep configs/backtest.toml --data btc.npz --grid qty_steps=5,10
     """
     kernel_cache.configure()
     from processes.backtest.study import plan_of
@@ -455,8 +500,8 @@ def walk_forward(
 
     Only what the choices were worth out of sample is reported.
 
-    Example: tickring walk-forward configs/demo.toml --data RUN --grid edge_bps=0.1,0.2 --in 1h
-    --out 10m
+    Example: tickring walk-forward configs/backtest.toml --data btc.npz --grid qty_steps=5,10
+    --in 10m --out 2m
     """
     lengths_ns = (
         parse_duration(in_sample, "--in"),

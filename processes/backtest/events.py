@@ -1,8 +1,8 @@
-"""The engine's native input: one flat array of 64-byte events per instrument, in two orders at once.
+"""The engine's native input: a flat array of 64-byte events per instrument, in two orders at once.
 
 An event happens at the venue at ts_exch_ns and is seen here at ts_recv_ns. A row with both flags
 stands at a place that is right for both; where the two orders disagree, an event is two rows, one
-for each side. So the rows with AT_VENUE ascend in ts_exch_ns, and those with AT_LOCAL in ts_recv_ns.
+for each side. So the rows with AT_VENUE ascend in ts_exch_ns, those with AT_LOCAL in ts_recv_ns.
 That is hftbacktest's layout too; its arrays are taken as they are.
 """
 
@@ -132,9 +132,7 @@ def check_orders(events: np.ndarray, where: str) -> None:
             )
 
 
-def assemble(
-    parts: list[np.ndarray], instruments: list[Instrument], notes: dict[str, int]
-) -> Data:
+def assemble(parts: list[np.ndarray], instruments: list[Instrument], notes: dict[str, int]) -> Data:
     """Join the instruments' events and index their prices.
 
     Args:

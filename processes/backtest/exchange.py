@@ -100,6 +100,8 @@ ANSWER_WORDS = 20
 FILL_COUNT = 0
 NEXT_VENUE_ID = 1
 STATUS = 2
+IS_CLOSED = 3  # the data has ended: nothing more is sent, what is under way arrives
+NOT_SENT = 4  # requests since then
 WORDS = 8
 
 OK = 0

@@ -1,10 +1,10 @@
-"""L2 books of a backtest: dense arrays over the prices that the data names, one array for all books.
+"""L2 books of a backtest: dense arrays over the prices that the data names, in one array.
 
 A level is the index of its price among all prices of the instrument's data, ascending; an event
-carries it, so that nothing is searched per event. Per side: the quantity of every level and a bitmap
-over them. The best level is kept, not derived: an update through the other side's best makes that
-side's best the next one beyond, and its stale levels stay until the data removes them. A feed that
-lost something heals by itself that way.
+carries it, so that nothing is searched per event. Per side: the quantity of every level and a
+bitmap over them. The best level is kept, not derived: an update through the other side's best makes
+that side's best the next one beyond, and its stale levels stay until the data removes them. A feed
+that lost something heals by itself that way.
 
 Rules that differ from hftbacktest 2.4 and are switched by FLAG bits: `Rule` in rules.py.
 """

@@ -6,9 +6,10 @@ from statistics import NormalDist, fmean, pstdev
 
 import numpy as np
 
-from common.errors import ConfigError
+from common.errors import ConfigError, UsageError
 from processes.backtest import latency as words
 from processes.backtest.config import OrderLatencyConfig
+from processes.backtest.sources import load_array
 
 COLUMNS = "request_ns,exchange_ns,response_ns"
 
@@ -56,8 +57,7 @@ def read_rows(path: Path) -> np.ndarray:
     """
     try:
         if path.suffix in (".npz", ".npy"):
-            with np.load(path, allow_pickle=False) as file:
-                data = file if isinstance(file, np.ndarray) else file["data"]
+            data = load_array(path)
             columns = [data[name] for name in ("req_ts", "exch_ts", "resp_ts")]
             rows = np.stack(columns, axis=1).astype(np.int64)
         else:
@@ -65,7 +65,9 @@ def read_rows(path: Path) -> np.ndarray:
             if not lines or lines[0].strip() != COLUMNS:
                 raise ConfigError(f"{path}: first line is {lines[:1]}, expected {COLUMNS}")
             rows = np.array([[int(word) for word in line.split(",")] for line in lines[1:]])
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except UsageError as error:
+        raise ConfigError(str(error)) from None
+    except (OSError, ValueError, IndexError) as error:
         raise ConfigError(f"{path}: {error}, expected order latencies: {COLUMNS}") from None
     if rows.ndim != 2 or rows.shape[1] != 3 or not len(rows):
         raise ConfigError(f"{path}: no rows, expected lines of {COLUMNS}")

@@ -27,7 +27,7 @@ from processes.backtest import ladder as book
 from processes.backtest.exchange import REQUEST_END, REQUEST_FIRST, RESPONSE_END, RESPONSE_FIRST
 from processes.backtest.latency import request_latency
 from processes.backtest.rules import COUNTS_LAST_FILL_ONLY
-from processes.book.publish import header_word
+from processes.book.state import header_word
 from processes.risk import limits as risk_limits
 from processes.risk.oms import ACTIVE, ACTIVE_COUNT, NO_ROW, WANTS_CANCELS, find_client
 from processes.risk.orders import HELD, apply_execution_report, apply_request
@@ -202,6 +202,9 @@ def send(x, request, now):
         request: ORDER_REQUEST record, read.
         now: local time.
     """
+    if x.words[at_venue.IS_CLOSED] != 0:
+        x.words[at_venue.NOT_SENT] += 1
+        return
     i = np.int64(request["instrument_id"])
     bus = x.buses[i]
     end = bus[REQUEST_END]

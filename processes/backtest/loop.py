@@ -2,11 +2,12 @@
 
 Events are taken in the order of their time, ties by instrument, then local data, local order, venue
 data, venue order. The strategy's turn at an instant t is taken after all events up to t, and its
-requests leave at t + compute time; until then no other turn begins. The turn is
+requests leave at t + compute time; until then no other turn begins. Behind the last event nothing
+is sent any more, and the run ends when all answers have come. The turn is
 `processes.strategy.engine.run_turn`, the function that runs live, and so are risk's checks.
 
-The loop returns to Python after a slice, when an array is full, and at the end; all that it knows is
-in arrays, so it goes on where it was.
+The loop returns to Python after a slice, when an array is full, and at the end; all that it knows
+is in arrays, so it goes on where it was.
 """
 
 from enum import IntEnum
@@ -23,7 +24,6 @@ from processes.backtest import local as here
 from processes.backtest.events import AT_LOCAL, AT_VENUE, EventKind
 from processes.backtest.exchange import on_best, on_level, on_trade, take_requests
 from processes.risk.oms import OUT_COUNT, WANTS_CANCELS
-from processes.strategy import desk as at
 from processes.strategy import engine
 from processes.strategy.desk import TIMERS_MAX
 
@@ -181,6 +181,15 @@ def take_local_data(clock, local, events, i, end, stop):
     clock.words[EVENTS] += taken
     clock.cursors[i, 0] = place
     clock.due[i, LOCAL_DATA] = ts if place < end else NEVER
+
+
+@njit(cache=True, _nrt=False)
+def has_data(due):
+    """Return True if an event is left, here or at the venue."""
+    for i in range(due.shape[0]):
+        if due[i, LOCAL_DATA] < NEVER or due[i, VENUE_DATA] < NEVER:
+            return True
+    return False
 
 
 @njit(cache=True, _nrt=False)
@@ -441,3 +450,5 @@ def run_slice(state, params, d, inputs, ends, oms, local, x, clock, events, span
         if turn < stop:
             stop = turn + 1
         take_source(clock, local, oms, x, events, spans, source, stop)
+        if not has_data(clock.due):
+            x.words[at_venue.IS_CLOSED] = 1

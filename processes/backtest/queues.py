@@ -8,8 +8,9 @@ share of the shrinkage that was ahead of it is 1 - p, where p depends on what is
     power2   b^n / (b + f)^n            log2    ln(1 + b) / ln(1 + b + f)
     power3   1 - (f / (f + b))^n        (f: ahead, b: behind, base units)
 
-What has been traded since the last change of the level is taken off that change, so that it does not
-count twice. The estimates of those models are floats: signals, not quantities. A fill is whole lots.
+What has been traded since the last change of the level is taken off that change, so that it does
+not count twice. The estimates of those models are floats: signals, not quantities. A fill is whole
+lots.
 """
 
 import math

@@ -15,7 +15,6 @@ from common.fixed_point import steps_from_text
 from common.instruments import Instrument, instrument_table
 from common.records import BOOK, CONTROL, ORDER_REQUEST, REPORT, SLOT_WORDS, TRADE
 from processes.backtest import exchange as at_venue
-from processes.backtest import latency as delays
 from processes.backtest import local as here
 from processes.backtest import loop, queues
 from processes.backtest.config import BacktestConfig
@@ -30,7 +29,7 @@ from processes.backtest.rules import RULES
 from processes.backtest.sources import load_source
 from processes.risk.config import RiskConfig
 from processes.risk.limits import limit_table
-from processes.risk.oms import IS_READY, IS_RECONCILED, SESSION, Oms, new_oms, tell_all
+from processes.risk.oms import IS_READY, IS_RECONCILED, SESSION, new_oms, tell_all
 from processes.strategy import desk as at
 from processes.strategy import engine
 from processes.strategy.api import load_strategy, params_of
@@ -134,21 +133,20 @@ def _override(tables: dict[str, Any], key: str, text: str) -> None:
         value = text
     *names, last = key.split(".")
     params = tables.get("strategy", {}).get("params", {})
-    places = [params, tables.get("backtest", {})] if not names else [tables]
-    if names == ["strategy"] and last in params:
-        places, names = [params], []
-    for place in places:
+    backtest = tables.get("backtest", {})
+    place: Any = tables
+    if names in ([], ["strategy"]) and last in params:
+        place = params
+    elif not names and last in BacktestConfig.__struct_fields__:
+        place = backtest
+    else:
         for name in names:
             place = place.get(name) if isinstance(place, dict) else None
-        if isinstance(place, dict) and (last in place or _is_optional(names, last)):
-            place[last] = value
-            return
-    raise ConfigError(f"--set {key}: is in no table of the file, expected a key that is there")
-
-
-def _is_optional(names: list[str], last: str) -> bool:
-    """Return True for a key of [backtest] that the file may leave out."""
-    return names in ([], ["backtest"]) and last in BacktestConfig.__struct_fields__
+    is_known = isinstance(place, dict) and last in place
+    if not is_known and not (place is backtest and last in BacktestConfig.__struct_fields__):
+        raise ConfigError(f"--set {key}: is in no table of the file, expected a key that is there")
+    is_text = isinstance(place.get(last), str) and not isinstance(value, str)
+    place[last] = text if is_text else value
 
 
 def load_data(setup: SetUp, paths: list[Path]) -> Data:
@@ -169,7 +167,9 @@ def load_data(setup: SetUp, paths: list[Path]) -> Data:
             parts[i].append(events)
     for instrument, found in zip(setup.instruments, parts, strict=True):
         if not any(len(part) for part in found):
-            raise UsageError(f"--data: nothing of {instrument.symbol}, expected some of each symbol")
+            raise UsageError(
+                f"--data: nothing of {instrument.symbol}, expected some of each symbol"
+            )
     joined = [part[0] if len(part) == 1 else np.concatenate(part) for part in parts]
     for part in joined:
         part["ts_recv_ns"] += setup.backtest.feed_offset_ns
@@ -280,6 +280,7 @@ class Run:
                 "refused_by_desk": int(self.desk.words[at.REJECT_COUNT]),
                 "orders_sent": int(accounts[:, here.SENT].sum()),
                 "orders_rejected": int(accounts[:, here.REJECTED].sum()),
+                "requests_after_the_data": int(self.x.words[at_venue.NOT_SENT]),
                 "fills": int(self.x.words[at_venue.FILL_COUNT]),
                 "latency_seed": self.setup.backtest.order_latency.seed,
                 **self.data.notes,

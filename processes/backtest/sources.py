@@ -14,13 +14,7 @@ from common.instruments import Instrument
 from processes.backtest.events import AT_LOCAL, AT_VENUE, EVENT, EventKind
 
 # hftbacktest 2.x, "Data": the low byte of `ev` is the kind, the high bits are flags.
-HFT_EVENT = np.dtype(
-    [
-        ("ev", "<u8"), ("exch_ts", "<i8"), ("local_ts", "<i8"), ("px", "<f8"), ("qty", "<f8"),
-        ("order_id", "<u8"), ("ival", "<i8"), ("fval", "<f8"),
-    ],
-    align=True,
-)  # fmt: skip
+HFT_FIELDS = ("ev", "exch_ts", "local_ts", "px", "qty")
 HFT_DEPTH, HFT_TRADE, HFT_CLEAR, HFT_SNAPSHOT = 1, 2, 3, 4
 HFT_AT_VENUE, HFT_AT_LOCAL, HFT_BUY, HFT_SELL = 1 << 31, 1 << 30, 1 << 29, 1 << 28
 _STEPS_MAX = float(1 << 53)  # a float counts exactly up to here
@@ -37,18 +31,30 @@ def load_npz(path: Path, instrument: Instrument, notes: dict[str, int]) -> np.nd
     Raises:
         UsageError: not such a file, or a number off the grid; names the row.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            data = file if isinstance(file, np.ndarray) else file["data"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path}: {error}, expected an .npz with an array named data") from None
-    missing = set(HFT_EVENT.names or ()) - {"order_id", "ival", "fval"} - set(data.dtype.names or ())
-    if missing:
+    data = load_array(path)
+    if not set(HFT_FIELDS) <= set(data.dtype.names or ()):
         raise UsageError(
-            f"{path}: fields {data.dtype.names}, expected hftbacktest's events: ev, exch_ts,"
-            " local_ts, px, qty"
+            f"{path}: fields {data.dtype.names}, expected hftbacktest's events:"
+            f" {', '.join(HFT_FIELDS)}"
         )
     return from_hft(data, instrument, str(path), notes)
+
+
+def load_array(path: Path) -> np.ndarray:
+    """Return the array named `data` of an .npz, or that of an .npy.
+
+    Raises:
+        UsageError: there is none.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            data: np.ndarray = loaded["data"]
+            return data
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path}: {error}, expected an .npz with an array named data") from None
 
 
 def from_hft(
@@ -96,9 +102,9 @@ def on_grid(values: np.ndarray, used: np.ndarray, decimals: int, where: str) -> 
     with np.errstate(invalid="ignore"):
         wrong = ~(np.abs(scaled - steps) <= 1e-6 * np.maximum(1.0, np.abs(steps)))
         wrong |= ~((steps >= 0) & (steps < _STEPS_MAX))
-    wrong = np.flatnonzero(wrong)
-    if len(wrong):
-        row = int(wrong[0])
+    rows = np.flatnonzero(wrong)
+    if len(rows):
+        row = int(rows[0])
         raise UsageError(
             f"{where}: row {row} is {values[row]!r}, expected a multiple of 1e-{decimals}, not"
             " negative; check tick_size and lot_size of the instrument"

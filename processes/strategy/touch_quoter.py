@@ -1,4 +1,4 @@
-"""The simplest quoter: at every interval, a fresh order at both touches. The reference of parity."""
+"""The simplest quoter: a fresh order at both touches, every interval; the reference of parity."""
 
 from common.enums import OrderType, Side, TimeInForce
 from processes.strategy.api import strategy

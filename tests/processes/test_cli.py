@@ -19,7 +19,7 @@ from tests.support import ROOT, unique_instance
 GOLDEN = ROOT / "tests" / "golden" / "help"
 VERBS = [
     "", "up", "down", "status", "clean", "run", "check", "rings", "stat", "top", "tail", "book",
-    "layout", "kill", "doctor", "replay", "sweep", "walk-forward",
+    "layout", "kill", "doctor", "replay", "backtest", "sweep", "walk-forward",
 ]  # fmt: skip
 
 

@@ -8,7 +8,9 @@ and pytest does not collect it.
     python reference_hftbacktest.py time EVENTS.npz [--repeat N] [--key value ...]
 
 `run` writes OUT.states.csv, a row per interval before the strategy acts, and OUT.fills.csv, a row
-per response that carries a fill. `time` prints seconds, position and trades of each repetition.
+per order and instant at which it was told of fills. It ends with the data: if the latency is
+longer than the interval, answers to new requests would keep hftbacktest busy for ever. `time`
+prints seconds, position and trades of each repetition.
 """
 
 import argparse
@@ -52,12 +54,12 @@ def act(hbt, qty, order_id):
 
 
 @njit
-def run_plain(hbt, interval_ns, qty, states):
+def run_plain(hbt, interval_ns, qty, states, end_ns):
     """Elapse, note the state, act; return (rows, code of the last elapse)."""
     order_id = 1
     count = 0
     code = hbt.elapse(interval_ns)
-    while code == 0:
+    while code == 0 and hbt.current_timestamp <= end_ns:
         values = hbt.state_values(0)
         depth = hbt.depth(0)
         row = states[count]
@@ -85,25 +87,25 @@ def note_fills(hbt, seen, fills, count):
             continue
         filled = round((order.qty - order.leaves_qty) * 1e8)
         if seen[order.order_id] != filled:
+            fills[count, 4] = filled - seen[order.order_id]
             seen[order.order_id] = filled
             fills[count, 0] = order.exch_timestamp
             fills[count, 1] = order.order_id
             fills[count, 2] = order.side
             fills[count, 3] = order.exec_price_tick
-            fills[count, 4] = round(order.arr[0].exec_qty * 1e8)
             fills[count, 5] = 1 if order.arr[0].maker else 0
             count += 1
     return count
 
 
 @njit
-def run_fills(hbt, interval_ns, qty, fills, seen):
+def run_fills(hbt, interval_ns, qty, fills, seen, end_ns):
     """The same run, stopping at every response to note its fill; return (fills, last code)."""
     order_id = 1
     count = 0
     code = hbt.elapse(0)
     timer = hbt.current_timestamp + interval_ns
-    while code != 1:
+    while code != 1 and timer <= end_ns:
         while hbt.current_timestamp < timer:
             code = hbt.wait_next_feed(True, timer - hbt.current_timestamp)
             count = note_fills(hbt, seen, fills, count)
@@ -156,8 +158,9 @@ def run(options):
     data = np.load(options.events)["data"]
     span = int(data["local_ts"].max() - data["exch_ts"].min())
     states = np.zeros((span // options.interval_ns + 2, 8))
+    end_ns = int(data["local_ts"].max())
     hbt = backtest(options, data)
-    count, code = run_plain(hbt, options.interval_ns, options.qty, states)
+    count, code = run_plain(hbt, options.interval_ns, options.qty, states, end_ns)
     values = hbt.state_values(0)
     end = {
         "code": int(code), "position": values.position, "balance": values.balance,
@@ -175,9 +178,8 @@ def run(options):
     )
     fills = np.zeros((200_000, 6), np.int64)
     hbt = backtest(options, data)
-    count, code = run_fills(
-        hbt, options.interval_ns, options.qty, fills, np.zeros(2 * len(states) + 8, np.int64)
-    )
+    seen = np.zeros(2 * len(states) + 8, np.int64)
+    count, code = run_fills(hbt, options.interval_ns, options.qty, fills, seen, end_ns)
     hbt.close()
     end["fills"], end["fills_code"] = int(count), int(code)
     write_csv(
@@ -193,10 +195,11 @@ def measure(options):
     data = np.load(options.events)["data"]
     span = int(data["local_ts"].max() - data["exch_ts"].min())
     states = np.zeros((span // options.interval_ns + 2, 8))
+    end_ns = int(data["local_ts"].max())
     for _ in range(options.repeat + 1):  # the first one compiles
         hbt = backtest(options, data)
         before = time.perf_counter_ns()
-        run_plain(hbt, options.interval_ns, options.qty, states)
+        run_plain(hbt, options.interval_ns, options.qty, states, end_ns)
         took_ns = time.perf_counter_ns() - before
         values = hbt.state_values(0)
         end = {"ns": took_ns, "position": values.position, "trades": int(values.num_trades)}
