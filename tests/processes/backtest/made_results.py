@@ -35,7 +35,7 @@ FILL_ROWS = st.tuples(
     st.integers(0, 5 * S),  # time
     st.integers(1, 4),  # order
     st.integers(1, 2_000_000_000),  # price
-    st.integers(1, 3_000_000),  # quantity
+    st.one_of(st.integers(1, 3), st.integers(1, 3_000_000)),  # quantity
     st.integers(-(10**16), 10**16),  # fee
     st.one_of(st.just(0), st.integers(2, 4_000_000_000)),  # mid
     st.integers(0, 1),  # instrument

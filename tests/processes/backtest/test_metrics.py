@@ -170,6 +170,7 @@ def test_one_fill_by_hand():
     assert by_horizon[0].markout == Decimal("0.0001") and by_horizon[0].waited_ns_mean == 0.0
     assert by_horizon[S].markout == Decimal("0.0021") and by_horizon[S].markout_bps == 105.0
     assert by_horizon[S].waited_ns_mean == 2e9
+    assert by_horizon[2 * S].fills == 1 and by_horizon[2 * S].waited_ns_mean == 2e9
     assert by_horizon[5 * S].fills == 0
 
 
@@ -200,9 +201,10 @@ def test_round_trip_that_passes_zero_is_cut():
 
 def test_drawdown_counts_the_start_and_goes_on_over_parts():
     assert metrics.max_drawdown([]) == 0
-    series = [np.array(values, object) for values in ([-5, 3], [-4, -6, 9])]
+    series = [np.array(values, object) for values in ([-5, 3], [-4, -6, 2], [1, -7])]
     assert metrics.max_drawdown(series[:1]) == 5
-    assert metrics.max_drawdown(series) == 6
+    assert metrics.max_drawdown(series[:2]) == 6
+    assert metrics.max_drawdown(series) == 8
 
 
 def test_parts_add_up():
