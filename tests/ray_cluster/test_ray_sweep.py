@@ -13,7 +13,7 @@ from processes.backtest.subject import BACKTESTER
 from processes.backtest.sweep import RANKING_NAME, engine_of, run_sweep
 
 from tests.processes.backtest.fake_engine import DEADLY, MAKE_FAKE, write_market
-from tests.processes.backtest.made_market import write_events, write_setup
+from tests.processes.backtest.made_events import write_events, write_setup
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 

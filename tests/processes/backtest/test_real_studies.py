@@ -22,7 +22,7 @@ from processes.backtest.sweep import RANKING_NAME, engine_of, run_sweep
 from processes.backtest.walk_forward import walk_forward, windows_of
 from processes.backtest.windows import cut, span_of
 
-from tests.processes.backtest.made_market import S, write_events, write_setup
+from tests.processes.backtest.made_events import S, write_events, write_setup
 
 GRID = ["interval_ns=100_000_000,250_000_000,1_000_000_000", "qty_steps=5,10"]
 

@@ -1,4 +1,4 @@
-"""A made market for the real backtester: a set-up's files, and hftbacktest's event arrays."""
+"""Made events for the real backtester: a set-up's files, and hftbacktest's arrays."""
 
 import random
 import shutil
