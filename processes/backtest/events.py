@@ -45,6 +45,17 @@ class EventKind(IntEnum):
     FUNDING = 4
 
 
+# Words of a tape: what the loop reads of an event, in one of the two orders.
+TS = 0
+QTY = 1
+CODE = 2  # level << LEVEL_SHIFT | kind << 2 | side + 1
+ROW = 3  # of the event in `events`
+TAPE_WORDS = 4
+LEVEL_SHIFT = 8
+KIND_MASK = 0xFC
+CODE_MASK = 0xFF
+
+
 class Data(NamedTuple):
     """All that a run reads.
 
@@ -53,6 +64,9 @@ class Data(NamedTuple):
         spans: int64[n, 2], each instrument's part of `events`.
         prices: int64[k], every price in the events, ascending within an instrument.
         price_spans: int64[n, 2], each instrument's part of `prices`.
+        here, here_spans: int64[i, TAPE_WORDS], the events as they are seen here, and each
+            instrument's part.
+        venue, venue_spans: as they happen at the venue.
         notes: what was left out when loading, and how often.
     """
 
@@ -60,6 +74,10 @@ class Data(NamedTuple):
     spans: np.ndarray
     prices: np.ndarray
     price_spans: np.ndarray
+    here: np.ndarray
+    here_spans: np.ndarray
+    venue: np.ndarray
+    venue_spans: np.ndarray
     notes: dict[str, int]
 
 
@@ -144,9 +162,8 @@ def assemble(parts: list[np.ndarray], instruments: list[Instrument], notes: dict
     event_end = price_end = 0
     for instrument, part in zip(instruments, parts, strict=True):
         check_orders(part, f"{instrument.venue} {instrument.symbol}")
-        has_level = (part["kind"] == EventKind.DEPTH) | (
-            (part["kind"] == EventKind.CLEAR) & (part["price_steps"] > 0)
-        )
+        has_level = (part["kind"] == EventKind.DEPTH) | (part["kind"] == EventKind.TRADE)
+        has_level |= (part["kind"] == EventKind.CLEAR) & (part["price_steps"] > 0)
         levels, places = np.unique(part["price_steps"][has_level], return_inverse=True)
         part["level"] = -1
         part["level"][has_level] = places
@@ -156,10 +173,32 @@ def assemble(parts: list[np.ndarray], instruments: list[Instrument], notes: dict
         spans.append((event_end, event_end + len(part)))
         price_end += len(levels)
         event_end += len(part)
+    events = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    here, here_spans = tape_of(events, spans, AT_LOCAL, "ts_recv_ns")
+    venue, venue_spans = tape_of(events, spans, AT_VENUE, "ts_exch_ns")
     return Data(
-        events=parts[0] if len(parts) == 1 else np.concatenate(parts),
+        events=events,
         spans=np.array(spans, np.int64),
         prices=np.concatenate(prices).astype(np.int64),
         price_spans=np.array(price_spans, np.int64),
+        here=here,
+        here_spans=here_spans,
+        venue=venue,
+        venue_spans=venue_spans,
         notes=notes,
     )
+
+
+def tape_of(
+    events: np.ndarray, spans: list[tuple[int, int]], flag: int, field: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the tape of one order, and each instrument's part of it."""
+    rows = np.flatnonzero(events["flags"] & flag)
+    tape = np.zeros((len(rows), TAPE_WORDS), np.int64)
+    kept = events[rows]
+    tape[:, TS] = kept[field]
+    tape[:, QTY] = kept["qty_steps"]
+    tape[:, CODE] = kept["level"] << LEVEL_SHIFT
+    tape[:, CODE] |= (kept["kind"].astype(np.int64) << 2) | (kept["side"].astype(np.int64) + 1)
+    tape[:, ROW] = rows
+    return tape, np.searchsorted(rows, np.array(spans, np.int64))

@@ -577,7 +577,7 @@ def take_requests(x, i, scratch, ts):
     while bus[REQUEST_FIRST] < bus[REQUEST_END]:
         request = x.requests[i, bus[REQUEST_FIRST] & (REQUESTS_MAX - 1)]
         if request[R_TS] != ts:
-            return
+            break
         bus[REQUEST_FIRST] += 1
         if request[R_KIND] != RequestKind.NEW:
             change(x, i, request, scratch, ts)
@@ -592,3 +592,5 @@ def take_requests(x, i, scratch, ts):
         scratch[AHEAD] = 0
         scratch[TIME_IN_FORCE] = request[R_TIME_IN_FORCE]
         accept_new(x, i, scratch, request, ts)
+    if bus[REQUEST_FIRST] == bus[REQUEST_END]:  # empty: the same few cache lines again
+        bus[REQUEST_FIRST] = bus[REQUEST_END] = 0

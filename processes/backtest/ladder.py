@@ -107,38 +107,55 @@ def put(ladders, qty_at, bits_at, level, qty_steps):
 def set_bid(ladders, at, level, qty_steps):
     """Set one bid level, 0 removes it; return the quantity before."""
     before = put(ladders, ladders[at + BID_QTY], ladders[at + BID_BITS], level, qty_steps)
+    # Set or remove is a coin toss to the branch predictor: it is asked only at the edges.
+    if level >= ladders[at + BEST_BID]:
+        move_best_bid(ladders, at, level, qty_steps)
+    elif level < ladders[at + LOW_BID] and qty_steps != 0:
+        ladders[at + LOW_BID] = level
+    return before
+
+
+@njit(cache=True, _nrt=False)
+def move_best_bid(ladders, at, level, qty_steps):
+    """Take a change at or above the best bid into account."""
     best = ladders[at + BEST_BID]
     if qty_steps == 0:
         if level == best:
             drop_bid(ladders, at, level - 1)
-    else:
-        if level > best:
-            ladders[at + BEST_BID] = level
-            if level >= ladders[at + BEST_ASK]:
-                raise_ask(ladders, at, level + 1)
-        if level < ladders[at + LOW_BID]:
-            ladders[at + LOW_BID] = level
-    return before
+        return
+    ladders[at + LOW_BID] = min(ladders[at + LOW_BID], level)
+    if level > best:
+        ladders[at + BEST_BID] = level
+        if level >= ladders[at + BEST_ASK]:
+            raise_ask(ladders, at, level + 1)
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
 def set_ask(ladders, at, level, qty_steps):
     """Set one ask level, 0 removes it; return the quantity before."""
     before = put(ladders, ladders[at + ASK_QTY], ladders[at + ASK_BITS], level, qty_steps)
+    if level <= ladders[at + BEST_ASK]:
+        move_best_ask(ladders, at, level, qty_steps)
+    elif level > ladders[at + HIGH_ASK] and qty_steps != 0:
+        ladders[at + HIGH_ASK] = level
+    return before
+
+
+@njit(cache=True, _nrt=False)
+def move_best_ask(ladders, at, level, qty_steps):
+    """Take a change at or below the best ask into account."""
     best = ladders[at + BEST_ASK]
     if qty_steps == 0:
         if level == best:
             raise_ask(ladders, at, level + 1)
             if ladders[at + BEST_ASK] == ladders[at + LEVELS]:
                 ladders[at + HIGH_ASK] = NONE
-    else:
-        if level < best:
-            ladders[at + BEST_ASK] = level
-            if ladders[at + BEST_BID] >= level:
-                lower_bid(ladders, at, level - 1)
-        if level > ladders[at + HIGH_ASK]:
-            ladders[at + HIGH_ASK] = level
-    return before
+        return
+    ladders[at + HIGH_ASK] = max(ladders[at + HIGH_ASK], level)
+    if level < best:
+        ladders[at + BEST_ASK] = level
+        if ladders[at + BEST_BID] >= level:
+            lower_bid(ladders, at, level - 1)
 
 
 @njit(cache=True, _nrt=False)

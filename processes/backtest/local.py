@@ -51,7 +51,7 @@ ACCOUNT_WORDS = 10
 # Columns of Local.seen.
 IS_DIRTY = 0  # the book has changed since the strategy was shown it
 TS_RECV = 1
-TS_EXCH = 2
+ROW = 2  # of the event that changed it last
 MESSAGES = 3
 SEEN_WORDS = 4
 
@@ -135,11 +135,12 @@ def write_levels(local, i, first, levels_max):
 
 
 @njit(cache=True, _nrt=False)
-def write_book(local, i, levels_max, now):
+def write_book(local, events, i, levels_max, now):
     """Write the BOOK message of one instrument, as the book process does; the book is shown then.
 
     Args:
         local: Local, changed; the caller has made room.
+        events: EVENT[m], read.
         i: instrument.
         levels_max: of each side.
         now: local time.
@@ -160,7 +161,8 @@ def write_book(local, i, levels_max, now):
     flags = 0 if bids > 0 and asks > 0 else FLAG_INVALID
     head[0] = header_word(_BOOK, flags, count, i)
     head[1] = seen[TS_RECV]
-    head[2] = seen[TS_EXCH]
+    head[2] = events[seen[ROW]]["ts_exch_ns"]
+    seen[MESSAGES] += 1
     head[3] = seen[MESSAGES]
     head[4] = bids | asks << 16
     head[5] = now
@@ -392,7 +394,7 @@ def take_answers(local, oms, x, i, ts):
     while bus[RESPONSE_FIRST] < bus[RESPONSE_END]:
         answered = x.responses[i, bus[RESPONSE_FIRST] & (at_venue.RESPONSES_MAX - 1)]
         if answered[at_venue.A_TS] != ts:
-            return
+            break
         bus[RESPONSE_FIRST] += 1
         account(local, x, i, answered)
         if answered[at_venue.A_KIND] == RequestKind.NEW and (
@@ -402,5 +404,7 @@ def take_answers(local, oms, x, i, ts):
             local.accounts[i, REJECTED] += 1
         write_report(local, oms, i, answered)
         apply_execution_report(oms, local.report[0], ts)
+    if bus[RESPONSE_FIRST] == bus[RESPONSE_END]:  # empty: the same few cache lines again
+        bus[RESPONSE_FIRST] = bus[RESPONSE_END] = 0
     if oms.words[WANTS_CANCELS] != 0:
         send_wanted_cancels(local, oms, x, ts)

@@ -21,15 +21,30 @@ from common.fixed_point import INT64_MAX
 from processes.backtest import exchange as at_venue
 from processes.backtest import ladder as book
 from processes.backtest import local as here
-from processes.backtest.events import AT_LOCAL, AT_VENUE, EventKind
+from processes.backtest.events import (
+    CODE,
+    CODE_MASK,
+    KIND_MASK,
+    LEVEL_SHIFT,
+    QTY,
+    ROW,
+    TS,
+    EventKind,
+)
 from processes.backtest.exchange import on_best, on_level, on_trade, take_requests
 from processes.risk.oms import OUT_COUNT, WANTS_CANCELS
 from processes.strategy import engine
 from processes.strategy.desk import TIMERS_MAX
 
+DEPTH_BID = int(EventKind.DEPTH) << 2 | int(Side.BID) + 1
+DEPTH_ASK = int(EventKind.DEPTH) << 2 | int(Side.ASK) + 1
+TRADE, CLEAR = int(EventKind.TRADE) << 2, int(EventKind.CLEAR) << 2
+FUNDING = int(EventKind.FUNDING) << 2
+
 LOCAL_DATA, LOCAL_ORDER, VENUE_DATA, VENUE_ORDER = 0, 1, 2, 3
 NEVER = INT64_MAX
 TURNS_PER_INSTANT_MAX = 1_000
+BOOK_SLOTS = 8  # of a BOOK message of ten levels a side
 SLOTS = 1 << 13  # market slots between two turns; at half of it a turn is taken
 REPORTS_MAX = 4_096  # to the strategy between two turns; a power of two
 
@@ -67,6 +82,16 @@ class Status(IntEnum):
     BROKEN = 4
 
 
+class Tapes(NamedTuple):
+    """What the loop reads of the data; see `events.Data`."""
+
+    events: np.ndarray
+    here: np.ndarray
+    here_spans: np.ndarray
+    venue: np.ndarray
+    venue_spans: np.ndarray
+
+
 class Clock(NamedTuple):
     """Where a run stands.
 
@@ -94,25 +119,16 @@ class Clock(NamedTuple):
 
 
 @njit(cache=True, _nrt=False)
-def next_event(events, first, end, flag):
-    """Return the place of the first event at or behind `first` that has the flag, or `end`."""
-    while first < end and events[first]["flags"] & flag == 0:
-        first += 1
-    return first
-
-
-@njit(cache=True, _nrt=False)
-def rewind(clock, events, spans):
+def rewind(clock, tapes):
     """Put all cursors before the first events; return the earliest instant."""
     earliest = NEVER
-    for i in range(spans.shape[0]):
-        end = spans[i, 1]
-        place = next_event(events, spans[i, 0], end, AT_LOCAL)
+    for i in range(clock.due.shape[0]):
+        place, end = tapes.here_spans[i]
         clock.cursors[i, 0] = place
-        clock.due[i, LOCAL_DATA] = events[place]["ts_recv_ns"] if place < end else NEVER
-        place = next_event(events, spans[i, 0], end, AT_VENUE)
+        clock.due[i, LOCAL_DATA] = tapes.here[place, TS] if place < end else NEVER
+        place, end = tapes.venue_spans[i]
         clock.cursors[i, 1] = place
-        clock.due[i, VENUE_DATA] = events[place]["ts_exch_ns"] if place < end else NEVER
+        clock.due[i, VENUE_DATA] = tapes.venue[place, TS] if place < end else NEVER
         clock.due[i, LOCAL_ORDER] = NEVER
         clock.due[i, VENUE_ORDER] = NEVER
         earliest = min(earliest, clock.due[i, LOCAL_DATA], clock.due[i, VENUE_DATA])
@@ -123,64 +139,125 @@ def rewind(clock, events, spans):
 
 
 @njit(cache=True, _nrt=False)
-def take_local_data(clock, local, events, i, end, stop):
+def take_local_data(clock, local, tapes, i, stop):
     """Take the events of one instrument that are seen here before `stop`.
 
     Args:
         clock, local: changed.
-        events: EVENT[m], read.
+        tapes: Tapes, read.
         i: instrument.
-        end: of its events.
         stop: instant.
     """
+    tape = tapes.here
     ladders, at_book = local.ladders, local.places[i]
     seen = local.seen[i]
-    place = clock.cursors[i, 0]
-    half = local.slots.shape[0] // 2
-    taken = 0
-    ts = NEVER
-    while place < end:
-        event = events[place]
-        if event["flags"] & AT_LOCAL == 0:
-            place += 1
-            continue
-        ts = event["ts_recv_ns"]
-        if ts >= stop:
-            break
-        if clock.options[ON_EVENTS] != 0 and clock.words[PENDING] > ts:
-            clock.words[PENDING] = ts
-            stop = min(stop, ts + 1)
-        kind = event["kind"]
-        if kind == EventKind.DEPTH:
-            if event["side"] == Side.BID:
-                book.set_bid(ladders, at_book, event["level"], event["qty_steps"])
-            else:
-                book.set_ask(ladders, at_book, event["level"], event["qty_steps"])
-            seen[here.IS_DIRTY] = 1
-            seen[here.TS_RECV] = ts
-            seen[here.TS_EXCH] = event["ts_exch_ns"]
-        elif kind == EventKind.TRADE:
+    on_events = clock.options[ON_EVENTS] != 0
+    first = place = clock.cursors[i, 0]
+    end = tapes.here_spans[i, 1]
+    last = -1  # the last one that changed the book
+    while place < end and tape[place, TS] < stop:
+        if on_events and clock.words[PENDING] > tape[place, TS]:
+            clock.words[PENDING] = tape[place, TS]
+            stop = min(stop, tape[place, TS] + 1)
+        code = tape[place, CODE]
+        kind = code & CODE_MASK
+        if kind == DEPTH_BID:
+            book.set_bid(ladders, at_book, code >> LEVEL_SHIFT, tape[place, QTY])
+            last = place
+        elif kind == DEPTH_ASK:
+            book.set_ask(ladders, at_book, code >> LEVEL_SHIFT, tape[place, QTY])
+            last = place
+        elif code & KIND_MASK == TRADE:
             if clock.options[WANTS_TRADES] != 0:
-                used = local.ring[here.WRITTEN] - local.ring[here.TAKEN]
-                if used > half:  # a turn out of turn
-                    clock.words[FORCED] += np.int64(clock.words[PENDING] > ts)
-                    clock.words[PENDING] = min(clock.words[PENDING], ts)
-                    stop = min(stop, ts + 1)
-                if used > half + half // 2:
-                    clock.words[IS_OVERRUN] = 1
-                    break
-                if clock.options[ON_EVENTS] != 0 and seen[here.IS_DIRTY] != 0:
-                    here.write_book(local, i, clock.options[BOOK_LEVELS], ts)
-                here.write_trade(local, i, event)
-        elif kind == EventKind.CLEAR:
-            side = np.int64(event["side"])
-            book.clear(ladders, local.prices, at_book, side, event["level"])
-            seen[here.IS_DIRTY] = 1
-        taken += 1
+                if last >= 0:
+                    note_change(seen, tape, last)
+                    last = -1
+                stop = take_trade(clock, local, tapes, i, place, stop)
+        elif code & KIND_MASK == CLEAR:
+            side = (code & 3) - 1
+            book.clear(ladders, local.prices, at_book, side, code >> LEVEL_SHIFT)
+            last = place
         place += 1
-    clock.words[EVENTS] += taken
+    if last >= 0:
+        note_change(seen, tape, last)
+    clock.words[EVENTS] += place - first
     clock.cursors[i, 0] = place
-    clock.due[i, LOCAL_DATA] = ts if place < end else NEVER
+    clock.due[i, LOCAL_DATA] = tape[place, TS] if place < end else NEVER
+
+
+@njit(cache=True, _nrt=False)
+def note_change(seen, tape, place):
+    """Remember that the book was changed by the event at `place`."""
+    seen[here.IS_DIRTY] = 1
+    seen[here.TS_RECV] = tape[place, TS]
+    seen[here.ROW] = tape[place, ROW]
+
+
+@njit(cache=True, _nrt=False)
+def take_trade(clock, local, tapes, i, place, stop):
+    """Write the slot of a trade; return `stop`, earlier if slots are filling up."""
+    ts = tapes.here[place, TS]
+    half = local.slots.shape[0] // 2
+    used = local.ring[here.WRITTEN] - local.ring[here.TAKEN]
+    if used > half:  # a turn out of turn
+        clock.words[FORCED] += np.int64(clock.words[PENDING] > ts)
+        clock.words[PENDING] = min(clock.words[PENDING], ts)
+        stop = min(stop, ts + 1)
+    if used > half + half // 2:
+        clock.words[IS_OVERRUN] = 1
+        return ts
+    if clock.options[ON_EVENTS] != 0 and local.seen[i, here.IS_DIRTY] != 0:
+        here.write_book(local, tapes.events, i, clock.options[BOOK_LEVELS], ts)
+    here.write_trade(local, i, tapes.events[tapes.here[place, ROW]])
+    return stop
+
+
+@njit(cache=True, _nrt=False)
+def take_venue_data(clock, local, x, tapes, i, stop):
+    """Take the events of one instrument that happen at the venue before `stop`.
+
+    It returns after the first event that fills an order of ours: its answer may come before `stop`.
+    """
+    tape, prices = tapes.venue, x.prices
+    ladders, at_book = x.ladders, x.facts[i, at_venue.PLACE]
+    first_price = ladders[at_book + book.PRICES]
+    first = place = clock.cursors[i, 1]
+    end = tapes.venue_spans[i, 1]
+    filled = 0
+    while place < end and tape[place, TS] < stop and filled == 0:
+        code, qty, ts = tape[place, CODE], tape[place, QTY], tape[place, TS]
+        level, kind = code >> LEVEL_SHIFT, code & CODE_MASK
+        bids, asks = x.counts[i, 0], x.counts[i, 1]
+        if kind == DEPTH_BID:
+            bid, ask = ladders[at_book + book.BEST_BID], ladders[at_book + book.BEST_ASK]
+            before = book.set_bid(ladders, at_book, level, qty)
+            if bids > 0:
+                on_level(x, i, 0, prices[first_price + level], before, qty)
+            if asks > 0 and ladders[at_book + book.BEST_BID] > bid:
+                mid = mid_of(ladders, prices, at_book, bid, ask)
+                best = prices[first_price + ladders[at_book + book.BEST_BID]]
+                filled = on_best(x, i, 1, best, mid, clock.none, ts)
+        elif kind == DEPTH_ASK:
+            bid, ask = ladders[at_book + book.BEST_BID], ladders[at_book + book.BEST_ASK]
+            before = book.set_ask(ladders, at_book, level, qty)
+            if asks > 0:
+                on_level(x, i, 1, prices[first_price + level], before, qty)
+            if bids > 0 and ladders[at_book + book.BEST_ASK] < ask:
+                mid = mid_of(ladders, prices, at_book, bid, ask)
+                best = prices[first_price + ladders[at_book + book.BEST_ASK]]
+                filled = on_best(x, i, 0, best, mid, clock.none, ts)
+        elif code & KIND_MASK == TRADE:
+            side = (code & 3) - 1
+            if side != 0 and bids + asks > 0:
+                filled = on_trade(x, i, side, prices[first_price + level], qty, clock.none, ts)
+        elif code & KIND_MASK == CLEAR:
+            book.clear(ladders, prices, at_book, (code & 3) - 1, level)
+        elif code & KIND_MASK == FUNDING:
+            pay_funding(local, x, i, tapes.events[tape[place, ROW]])
+        place += 1
+    clock.words[EVENTS] += place - first
+    clock.cursors[i, 1] = place
+    clock.due[i, VENUE_DATA] = tape[place, TS] if place < end else NEVER
 
 
 @njit(cache=True, _nrt=False)
@@ -190,62 +267,6 @@ def has_data(due):
         if due[i, LOCAL_DATA] < NEVER or due[i, VENUE_DATA] < NEVER:
             return True
     return False
-
-
-@njit(cache=True, _nrt=False)
-def take_venue_data(clock, local, x, events, i, end, stop):
-    """Take the events of one instrument that happen at the venue before `stop`.
-
-    It returns after the first event that fills an order of ours: its answer may come before `stop`.
-    """
-    ladders, at_book, prices = x.ladders, x.facts[i, at_venue.PLACE], x.prices
-    first_price = ladders[at_book + book.PRICES]
-    place = clock.cursors[i, 1]
-    taken = filled = 0
-    ts = NEVER
-    while place < end:
-        event = events[place]
-        if event["flags"] & AT_VENUE == 0:
-            place += 1
-            continue
-        ts = event["ts_exch_ns"]
-        if ts >= stop or filled > 0:
-            break
-        kind = event["kind"]
-        if kind == EventKind.DEPTH:
-            level, qty = event["level"], event["qty_steps"]
-            bid, ask = ladders[at_book + book.BEST_BID], ladders[at_book + book.BEST_ASK]
-            if event["side"] == Side.BID:
-                before = book.set_bid(ladders, at_book, level, qty)
-                if x.counts[i, 0] > 0:
-                    on_level(x, i, 0, event["price_steps"], before, qty)
-                if ladders[at_book + book.BEST_BID] > bid and x.counts[i, 1] > 0:
-                    mid = mid_of(ladders, prices, at_book, bid, ask)
-                    best = prices[first_price + ladders[at_book + book.BEST_BID]]
-                    filled += on_best(x, i, 1, best, mid, clock.none, ts)
-            else:
-                before = book.set_ask(ladders, at_book, level, qty)
-                if x.counts[i, 1] > 0:
-                    on_level(x, i, 1, event["price_steps"], before, qty)
-                if ladders[at_book + book.BEST_ASK] < ask and x.counts[i, 0] > 0:
-                    mid = mid_of(ladders, prices, at_book, bid, ask)
-                    best = prices[first_price + ladders[at_book + book.BEST_ASK]]
-                    filled += on_best(x, i, 0, best, mid, clock.none, ts)
-        elif kind == EventKind.TRADE:
-            side = np.int64(event["side"])
-            if side != 0 and x.counts[i, 0] + x.counts[i, 1] > 0:
-                filled += on_trade(
-                    x, i, side, event["price_steps"], event["qty_steps"], clock.none, ts
-                )
-        elif kind == EventKind.CLEAR:
-            book.clear(ladders, prices, at_book, np.int64(event["side"]), event["level"])
-        elif kind == EventKind.FUNDING:
-            pay_funding(local, x, i, event)
-        taken += 1
-        place += 1
-    clock.words[EVENTS] += taken
-    clock.cursors[i, 1] = place
-    clock.due[i, VENUE_DATA] = ts if place < end else NEVER
 
 
 @njit(cache=True, _nrt=False)
@@ -298,14 +319,13 @@ def earliest_timer(timers):
 
 
 @njit(cache=True, _nrt=False)
-def begin_turn(clock, local, x, d, now):
+def begin_turn(clock, local, x, tapes, d, now):
     """Show the strategy the books that have changed; write states if a timer is due."""
     if engine.has_due_timer(d.timers, now):
         write_states(clock, local, x, now)
     for i in range(local.places.shape[0]):
         if local.seen[i, here.IS_DIRTY] != 0:
-            local.seen[i, here.MESSAGES] += 1
-            here.write_book(local, i, clock.options[BOOK_LEVELS], now)
+            here.write_book(local, tapes.events, i, clock.options[BOOK_LEVELS], now)
 
 
 @njit(cache=True, _nrt=False)
@@ -388,13 +408,13 @@ def must_return(clock, local, x, events_before, slice_events):
 
 
 @njit(cache=True, _nrt=False)
-def take_source(clock, local, oms, x, events, spans, source, stop):
+def take_source(clock, local, oms, x, tapes, source, stop):
     """Take what one source has before `stop`."""
     i, kind = source >> 2, source & 3
     if kind == LOCAL_DATA:
-        take_local_data(clock, local, events, i, spans[i, 1], stop)
+        take_local_data(clock, local, tapes, i, stop)
     elif kind == VENUE_DATA:
-        take_venue_data(clock, local, x, events, i, spans[i, 1], stop)
+        take_venue_data(clock, local, x, tapes, i, stop)
         look_at_buses(clock, x)
     elif kind == LOCAL_ORDER:
         ts = clock.due[i, LOCAL_ORDER]
@@ -410,7 +430,7 @@ def take_source(clock, local, oms, x, events, spans, source, stop):
 
 
 @njit(cache=True, _nrt=False)
-def run_slice(state, params, d, inputs, ends, oms, local, x, clock, events, spans, slice_events):
+def run_slice(state, params, d, inputs, ends, oms, local, x, clock, tapes, slice_events):
     """Run until the end, or until Python has to do something.
 
     Args:
@@ -419,8 +439,7 @@ def run_slice(state, params, d, inputs, ends, oms, local, x, clock, events, span
         inputs: what `engine.run_turn` takes; reports are the first REPORTS_MAX of Oms.out.
         ends: int64[2, 3], scratch: first and end of each input.
         oms, local, x, clock: changed.
-        events: EVENT[m], read.
-        spans: int64[n, 2], read.
+        tapes: Tapes, read.
         slice_events: events after which to return.
 
     Returns:
@@ -439,7 +458,7 @@ def run_slice(state, params, d, inputs, ends, oms, local, x, clock, events, span
         if turn < instant and (source >= 0 or words[PENDING] < NEVER):
             if turn > clock.options[UNTIL]:
                 return Status.DONE.value
-            begin_turn(clock, local, x, d, turn)
+            begin_turn(clock, local, x, tapes, d, turn)
             ends[0, 0], ends[1, 0] = 0, oms.words[OUT_COUNT]
             ends[0, 2], ends[1, 2] = local.ring[here.TAKEN], local.ring[here.WRITTEN]
             count = engine.run_turn(state, params, d, inputs, ends[0], ends[1], turn)
@@ -449,6 +468,6 @@ def run_slice(state, params, d, inputs, ends, oms, local, x, clock, events, span
             return Status.DONE.value
         if turn < stop:
             stop = turn + 1
-        take_source(clock, local, oms, x, events, spans, source, stop)
+        take_source(clock, local, oms, x, tapes, source, stop)
         if not has_data(clock.due):
             x.words[at_venue.IS_CLOSED] = 1

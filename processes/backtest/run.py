@@ -23,7 +23,7 @@ from processes.backtest.exchange import Exchange
 from processes.backtest.ladder import new_ladders
 from processes.backtest.latencies import load_latency
 from processes.backtest.local import Local
-from processes.backtest.loop import Clock, Status
+from processes.backtest.loop import Clock, Status, Tapes
 from processes.backtest.results import FILL, STATE, Result
 from processes.backtest.rules import RULES
 from processes.backtest.sources import load_source
@@ -38,7 +38,7 @@ from processes.strategy.desk import INTENTS_PER_TURN_MAX, Desk, block_dtype, des
 
 SESSION_ID = 1
 SLICE_EVENTS = 1 << 22
-ORDER_ROWS = 256  # of risk: a desk has 64 slots; the others are finished orders
+ORDER_ROWS = 128  # of risk: a desk has 64 slots; the others are finished orders
 FILLS_KEPT = 4_096  # nothing is told twice here
 _BROKEN = {
     at_venue.FEE_OVERFLOW: "a fee does not fit 1e-12 quote",
@@ -203,6 +203,7 @@ class Run:
         self.desk: Desk = desk_of(self.block, self.table, intents)
         self.state = self.block["state"][0]
         self.clock = new_clock(setup, count, until_ns, logs_intents)
+        self.tapes = Tapes(data.events, data.here, data.here_spans, data.venue, data.venue_spans)
         self._attach()
 
     def _attach(self) -> None:
@@ -210,7 +211,7 @@ class Run:
         engine.reset_desk(self.desk, order_ids.pack(SESSION_ID, 0, 0), 0)
         self.oms.words[[SESSION, IS_RECONCILED]] = SESSION_ID, 1
         self.oms.strategies[0, IS_READY] = 1
-        start = loop.rewind(self.clock, self.data.events, self.data.spans)
+        start = loop.rewind(self.clock, self.tapes)
         tell_all(self.oms, start)
 
     def _inputs(self) -> tuple:
@@ -234,7 +235,7 @@ class Run:
         while True:
             status = loop.run_slice(
                 self.state, self.setup.params, self.desk, inputs, ends, self.oms, self.local,
-                self.x, self.clock, self.data.events, self.data.spans, SLICE_EVENTS,
+                self.x, self.clock, self.tapes, SLICE_EVENTS,
             )  # fmt: skip
             if status == Status.DONE:
                 return
@@ -353,17 +354,24 @@ def new_local(setup: SetUp, data: Data, table: np.ndarray) -> Local:
     count = len(setup.instruments)
     flags = RULES[setup.backtest.rules]
     ladders, places = new_ladders(data.price_spans, table["tick_size_steps"], flags)
+    least = 4 * loop.BOOK_SLOTS * count
+    slots = 1 << (max(loop.SLOTS if wants_trades(setup) else 0, least) - 1).bit_length()
     return Local(
         ladders=ladders,
         prices=data.prices,
         places=places,
         seen=np.zeros((count, here.SEEN_WORDS), np.int64),
         accounts=np.zeros((count, here.ACCOUNT_WORDS), np.int64),
-        slots=np.zeros((loop.SLOTS, SLOT_WORDS), np.int64),
+        slots=np.zeros((slots, SLOT_WORDS), np.int64),
         ring=np.zeros(2, np.int64),
         report=np.zeros(1, REPORT),
         request=np.zeros(1, ORDER_REQUEST),
     )
+
+
+def wants_trades(setup: SetUp) -> bool:
+    """Return True if the strategy has a hook for trades; else none is written."""
+    return "on_trade" in vars(setup.strategy)
 
 
 def new_clock(setup: SetUp, count: int, until_ns: int, logs_intents: bool) -> Clock:
@@ -371,7 +379,7 @@ def new_clock(setup: SetUp, count: int, until_ns: int, logs_intents: bool) -> Cl
     config = setup.backtest
     options = np.zeros(loop.OPTIONS, np.int64)
     options[loop.ON_EVENTS] = config.cadence == "events"
-    options[loop.WANTS_TRADES] = "on_trade" in vars(setup.strategy)
+    options[loop.WANTS_TRADES] = wants_trades(setup)
     options[loop.BOOK_LEVELS] = config.book_levels
     options[loop.UNTIL] = until_ns or loop.NEVER
     options[loop.LOGS_INTENTS] = logs_intents
