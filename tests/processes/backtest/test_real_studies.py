@@ -152,6 +152,13 @@ def test_the_commands(market, tmp_path, monkeypatch, capsys):
             cli.main()
         return int(end.value.code or 0), *capsys.readouterr()
 
+    code, _out, err = tickring(
+        "backtest", config, "--data", events, "--summary", "s.json", "--report", "r.html"
+    )
+    assert code == 0, err
+    figures = json.loads((tmp_path / "s.json").read_text())["figures"]
+    assert Decimal(figures["total"]["pnl"]) == Decimal(figures["instruments"][0]["pnl"]) != 0
+    assert '<div id="latency"' in (tmp_path / "r.html").read_text()
     asked = (config, "--data", events, "--grid", "interval_ns=250_000_000,500_000_000")
     code, out, _err = tickring("sweep", *asked, "qty_steps=5,10", "--jobs", 1, "--json")
     found = json.loads(out)
