@@ -130,7 +130,7 @@ def account_chart(series: Series, decimals: int, axis: TimeAxis, notes: Notes) -
 
 
 def instrument_chart(
-    result: Result, instrument: Instrument, axis: TimeAxis, notes: Notes
+    result: Result, instrument: Instrument, series: Series, axis: TimeAxis, notes: Notes
 ) -> go.Figure:
     """Draw best bid and ask with our trades on them, and the position below."""
     name = name_of(instrument)
@@ -151,10 +151,12 @@ def instrument_chart(
         )  # fmt: skip
     for trace in _trades(fills, axis, notes, name, price_unit, qty_unit):
         figure.add_trace(trace, row=1, col=1)
-    position = states["position_steps"] / qty_unit
+    if len(states) == 0:
+        notes.lines.append(f"{name} best bid, best ask: the strategy sets no timer that notes them")
+    position = series.position / qty_unit
     kept = notes.thin(f"{name} position", position)
     figure.add_trace(
-        go.Scatter(x=axis(states["ts_ns"][kept]), y=position[kept], name="position", mode="lines",
+        go.Scatter(x=axis(series.ts_ns[kept]), y=position[kept], name="position", mode="lines",
                    line={"color": BLUE, "width": 1.2, "shape": "hv"}, fill="tozeroy",
                    showlegend=False),
         row=2, col=1,

@@ -144,14 +144,14 @@ def _sections(
         )
     else:
         yield _sentence("Account", "No strategy timer fired and nothing was filled.")
-    for instrument in shown:
+    for instrument, account in zip(shown, books.accounts, strict=False):
         name = charts.name_of(instrument)
         mine = [table[table["instrument_id"] == instrument.instrument_id]
                 for table in (result.states, result.fills)]  # fmt: skip
         if len(mine[0]) == 0 and len(mine[1]) == 0:
             yield _sentence(f"{name}: price, own trades, position", "No states and no fills.")
             continue
-        chart = charts.instrument_chart(result, instrument, axis, notes)
+        chart = charts.instrument_chart(result, instrument, account.series, axis, notes)
         key = f"instrument-{instrument.instrument_id}"
         yield _picture(f"{name}: price, own trades, position", chart, key)
     if len(result.fills):

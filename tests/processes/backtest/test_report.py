@@ -114,6 +114,14 @@ def test_poor_runs_have_a_page_too(tmp_path, result):
     assert "Not measured." in body
 
 
+def test_a_strategy_without_timers_has_its_position_drawn(tmp_path):
+    day = trading_day(timers=300)
+    write_report(tmp_path / "r.html", {}, day._replace(states=day.states[:0]))
+    body = body_of((tmp_path / "r.html").read_text())
+    assert "BTCUSDT best bid, best ask: the strategy sets no timer that notes them" in body
+    assert body.count('"name":"position"') == 2 and '"name":"equity"' in body
+
+
 def test_a_path_that_cannot_be_written_is_told(tmp_path):
     with pytest.raises(UsageError, match="no such file or directory"):
         write_report(tmp_path / "nowhere" / "r.html", {}, made_result([BTC], [], []))
