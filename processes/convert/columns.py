@@ -2,9 +2,10 @@
 
 Sources of the layouts, read in November 2026:
     binance: README of github.com/binance/binance-public-data (columns of trades and aggTrades, spot
-        and futures), its issues 386 and 387 (spot is in microseconds from 2025-01-01 on, futures in
-        milliseconds), 381, 437 and 447 (bookDepth: seconds, every 30 s, cumulative to each percentage
-        from the mid), 334, 372 and 380 (bookTicker, up to 2024). Old files have no header line.
+        and futures), its issues 386 and 387 (spot is in microseconds from 2025-01-01 on, futures
+        in milliseconds), 381, 437 and 447 (bookDepth: seconds, every 30 s, cumulative up to each
+        percentage from the mid), 334, 372 and 380 (bookTicker, up to 2024). Old files have no
+        header line.
     bybit: public.bybit.com/trading and /spot, not described by the venue: headers as several
         independent public loaders read them; perpetuals in seconds with decimals, spot in
         milliseconds.

@@ -39,7 +39,7 @@ from processes.convert.columns import (
 )
 
 INT32_MAX = 2**31 - 1
-GROUP_LEVELS_MAX = 60_000  # of one message: its slots are counted in 16 bits
+GROUP_LEVELS_MAX = 45_000  # of one message: what a book process takes at once
 # What a row of LEVELS is; word IS_SNAPSHOT.
 DIFF, SNAPSHOT, PRINT = 0, 1, 2
 # Words of a book's state, one row per instrument.

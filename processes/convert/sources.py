@@ -1,4 +1,4 @@
-"""What can be imported, as runs of market slots: CSV files and raw captures.
+"""CSV files as runs of market slots.
 
 A source yields whole messages in the order of its file, a bounded number at once.
 """
@@ -9,16 +9,12 @@ from typing import Protocol
 
 import numpy as np
 
-from common.binance_depth import snapshot_end_slots, snapshot_slots
-from common.enums import MarketKind
-from common.errors import BugError, DataError, UsageError
-from common.instruments import Instrument
+from common.errors import DataError, UsageError
 from common.records import SLOT_WORDS
 from processes.convert import bands, market, rows
 from processes.convert.columns import (
-    INSTRUMENT,
-    LINE,
     TOP_FIRST,
+    TS_EXCH,
     TS_RECV,
     Dataset,
     Shape,
@@ -29,28 +25,9 @@ from processes.convert.columns import (
 from processes.convert.problems import Problems, clip
 from processes.convert.registry import Registry
 from processes.convert.text import TextFile
-from processes.feed.decoded import Decoded, new_state, slots_max
-from processes.replay.capture import (
-    FOREIGN,
-    LINE_END,
-    LINE_FIRST,
-    LINE_STATUS,
-    LINE_TS,
-    LOOK,
-    OTHER,
-    SNAPSHOT_MARKER,
-    new_reading,
-    read_lines,
-)
-from processes.replay.snapshot_line import Foreign, is_json_without_event, snapshot_of
-from shm.ring import anonymous_ring
 
 ROWS_MAX = 32_768
 WORDS_MAX = 1 << 19  # of the rows at once
-CAPTURE_LEVELS_MAX = 48_000  # of one depth message, both sides
-CAPTURE_SLOTS = 1 << 15
-CAPTURE_LINES = 8_192
-FRAME_BYTES_MAX = 1 << 24
 
 _EXPECTED = {
     Type.TIME: "seconds, milliseconds, microseconds or nanoseconds since 1970,"
@@ -70,12 +47,6 @@ _EXPECTED = {
     Type.SYMBOL: "1 to 24 of A-Z, 0-9 and _",
 }
 _PRICES = (Type.PRICE, Type.PRICE_OR_NONE)
-_DECODED_EXPECTED = {
-    Decoded.OFF_GRID: "multiples of tick and lot size",
-    Decoded.NEGATIVE: "no negative number",
-    Decoded.TOO_LONG: "at most 18 digits",
-    Decoded.KEY_MISSING: "all keys that the venue documents",
-}
 
 
 class Source(Protocol):
@@ -124,7 +95,7 @@ class CsvSource:
         self.feed_latency_ns = feed_latency_ns
         self._text = TextFile(path)
         self.size_bytes = self._text.size_bytes
-        first_line = self._text.first_line().removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
+        first_line = self._text.first_line().decode("utf-8", "replace")
         name = self._text.content_name
         try:
             found = find_dataset(kind, name, first_line.strip())
@@ -189,7 +160,7 @@ class CsvSource:
         """Fill in receive times, and count those that go back."""
         stamps = table[:, TS_RECV]
         missing = stamps < 0
-        stamps[missing] = table[missing, 1] + self.feed_latency_ns
+        stamps[missing] = table[missing, TS_EXCH] + self.feed_latency_ns
         before = np.concatenate(([self._last_ns], stamps[:-1]))
         self.back_rows += int((stamps < before).sum())
         self._last_ns = int(stamps[-1])
