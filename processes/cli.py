@@ -353,6 +353,88 @@ def replay(
     )
 
 
+@app.command("import")
+def import_(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND", help="capture, binance, bybit, tardis, ticks or hftbacktest."
+        ),
+    ],
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="File, or folder whose files are merged by time.")
+    ],
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="Folder of the new run.")],
+    symbol: Annotated[str, typer.Option(metavar="SYMBOL", help="The only one wanted.")] = "",
+    venue: Annotated[
+        str, typer.Option(metavar="NAME", help="Section of the instruments file.")
+    ] = "",
+    instruments: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Instruments file.")
+    ] = None,
+    tick_size: Annotated[str, typer.Option(metavar="TEXT", help="Price increment.")] = "",
+    lot_size: Annotated[str, typer.Option(metavar="TEXT", help="Quantity increment.")] = "",
+    feed_latency_ns: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Local minus venue time, if a file lacks the first."),
+    ] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad row.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Turn market data of others into a recording.
+
+    capture: lines of local ns and raw JSON. binance: public data, aggTrades, trades, bookTicker,
+    bookDepth. bybit: public trades. tardis: incremental_book_L2, trades, quotes, book_snapshot_5
+    and _25. ticks: timestamp,symbol,price,quantity[,side]. hftbacktest: events as .npz. Plain, .gz
+    or .zip. A file that does not tell what it is: name it, as binance-aggTrades.
+
+    Example: tickring import binance BTCUSDT-aggTrades-2024-08-08.zip runs/btc
+    """
+    kernel_cache.configure()
+    from processes.convert.importer import ImportOptions
+    from processes.convert.importer import run as run_import
+    from processes.convert.registry import FactOptions
+
+    facts = FactOptions(
+        venue=venue,
+        symbol=symbol,
+        instruments=instruments,
+        tick_size=tick_size,
+        lot_size=lot_size,
+    )
+    options = ImportOptions(
+        facts=facts, is_strict=strict, feed_latency_ns=feed_latency_ns, as_json=as_json
+    )
+    raise typer.Exit(run_import(kind, source, destination, options))
+
+
+@app.command()
+def export(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a recorded run.")],
+    parquet: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Tables by date and symbol.")
+    ] = None,
+    npz: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="Events for hftbacktest.")
+    ] = None,
+    symbol: Annotated[str, typer.Option(metavar="SYMBOL", help="Whose events; --npz.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write a recording for other programs.
+
+    Parquet has prices and quantities twice: in integer grid steps, exact, with the decimals in the
+    metadata, and as float64.
+
+    Example: tickring export runs/btc --parquet tables
+    """
+    kernel_cache.configure()
+    from processes.convert.export import run as run_export
+
+    raise typer.Exit(
+        run_export(run_folder, parquet=parquet, npz=npz, symbol=symbol, as_json=as_json)
+    )
+
+
 def main() -> None:
     """Entry of the console script."""
     try:

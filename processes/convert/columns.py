@@ -14,7 +14,7 @@ Sources of the layouts, read in November 2026:
 
 Rules:
     The unit of a stamp is told by its magnitude, in each row: below 10^11 seconds, 10^14
-    milliseconds, 10^17 microseconds, above nanoseconds (from 1973 to 5138 no two overlap).
+    milliseconds, 10^17 microseconds, above nanoseconds: all agree from 1974 to 2262.
     With a header line the columns are found by name, in any order; others are passed over.
 """
 

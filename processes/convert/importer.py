@@ -2,7 +2,8 @@
 
 The result is a run like any other: a ring `feed.market.book` of market slots, in the order of the
 local times, and a manifest. Where the data has the venue's times only, the local time is that plus
---feed-latency. All clocks of such a run are wall clocks: a CLOCK record at its beginning says so.
+--feed-latency-ns. All clocks of such a run are wall clocks: a CLOCK record at its beginning says
+so.
 """
 
 import json

@@ -48,9 +48,13 @@ class _Pending:
             else:
                 self._set(batch)
 
-    def take(self, horizon: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return (slots, starts, keys) of the messages up to a time, and keep the rest."""
-        count = int(np.searchsorted(self.keys, horizon, side="right"))
+    def take(self, horizon: int, has_equal: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return (slots, starts, keys) of the messages before a time, and keep the rest.
+
+        Args:
+            has_equal: those of that very time too.
+        """
+        count = int(np.searchsorted(self.keys, horizon, side="right" if has_equal else "left"))
         cut = int(self.starts[count]) if count < len(self.starts) else len(self.slots)
         taken = self.slots[:cut], self.starts[:count], self.keys[:count]
         self.slots, self.starts = self.slots[cut:], self.starts[count:] - cut
@@ -70,8 +74,10 @@ def merged(sources: list[Iterator[np.ndarray]]) -> Iterator[np.ndarray]:
         pending = [one for one in pending if not one.is_over]
         if not pending:
             return
-        horizon = min(int(one.keys[-1]) for one in pending)
-        yield _in_order([one.take(horizon) for one in pending])
+        lasts = [int(one.keys[-1]) for one in pending]
+        horizon = min(lasts)
+        nearest = lasts.index(horizon)  # it may have more of this time, before those behind it
+        yield _in_order([one.take(horizon, i <= nearest) for i, one in enumerate(pending)])
 
 
 def _in_order(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> np.ndarray:

@@ -13,9 +13,11 @@ from common.errors import DataError, UsageError
 from common.records import SLOT_WORDS
 from processes.convert import bands, market, rows
 from processes.convert.columns import (
+    ID,
     TOP_FIRST,
     TS_EXCH,
     TS_RECV,
+    UPDATE_ID,
     Dataset,
     Shape,
     Type,
@@ -121,7 +123,8 @@ class CsvSource:
     def batches(self) -> Iterator[np.ndarray]:
         """Yield int64[n, 8]: whole messages."""
         words = row_words(self.dataset)
-        table = np.zeros((min(ROWS_MAX, WORDS_MAX // words), words), np.int64)
+        unset = self._unset(words)
+        table = np.tile(unset, (min(ROWS_MAX, WORDS_MAX // words), 1))
         fields = np.zeros((len(self._plan) + 1, 2), np.int64)
         faults = np.zeros((rows.FAULTS_KEPT + 1, rows.FAULT_WORDS), np.int64)
         reading = np.zeros(rows.READING_WORDS, np.int64)
@@ -133,7 +136,6 @@ class CsvSource:
                 reading[rows.LINES] = 1
             is_first = False
             while pos < end:
-                table[:, TS_RECV] = -1
                 only = self.registry.place_of(self._only) if self._only else 0
                 pos, count, status = rows.read_rows(
                     text, pos, end, self._plan, self._symbol_column, self.registry.table, only,
@@ -142,6 +144,7 @@ class CsvSource:
                 self._tell_faults(text, faults, reading)
                 if count:
                     yield self._writer.take(self._timed(table[:count]))
+                    table[:count] = unset
                 if status == rows.LOOK:
                     first, behind = reading[rows.SYMBOL_FIRST], reading[rows.SYMBOL_END]
                     self._register(text[first:behind].tobytes().decode(), int(reading[rows.LINES]))
@@ -149,6 +152,16 @@ class CsvSource:
         if self._text.damage:
             self.problems.add(f"{self.path}: {self._text.damage}, expected a whole file")
         yield self._writer.end()
+
+    def _unset(self, words: int) -> np.ndarray:
+        """Return what the words of a row are without a column: -1 where 0 means something."""
+        row = np.zeros(words, np.int64)
+        row[TS_RECV] = -1
+        if self.dataset.shape == Shape.TRADES:
+            row[ID] = -1
+        elif self.dataset.shape == Shape.BBOS:
+            row[UPDATE_ID] = -1
+        return row
 
     def _register(self, symbol: str, lines: int) -> None:
         try:
@@ -313,7 +326,7 @@ class _BandWriter(_TopWriter):
                 self.source.problems.tell(
                     self.source.path, error.line, str(error), "depth that grows with the percentage"
                 )
-        return super().take(np.array(tops).reshape(len(tops), TOP_FIRST + 4 * self.depth))
+        return super().take(np.array(tops, np.int64).reshape(len(tops), TOP_FIRST + 4 * self.depth))
 
 
 SHAPES: dict[Shape, type[_Writer]] = {
