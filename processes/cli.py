@@ -30,6 +30,9 @@ ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of
 InstanceName = Annotated[
     str, typer.Option("--instance", metavar="NAME", help="Which instance; default: the only one.")
 ]
+RunName = Annotated[
+    str, typer.Option("--run", metavar="RUN", help="A recording instead: its folder, or its id.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -171,17 +174,21 @@ def check(config: ConfigPath, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def rings(instance: InstanceName = "", as_json: AsJson = False) -> None:
+def rings(instance: InstanceName = "", run: RunName = "", as_json: AsJson = False) -> None:
     """Show every ring's ledger.
 
-    It balances: offered = published + dropped, published = consumed + lag.
+    It balances: offered = published + dropped, published = consumed + lag. Of a recording: what was
+    recorded, and what was lost.
     """
     end_quietly_when_nobody_reads()
     kernel_cache.configure()
-    from processes.inspector import show
-    from processes.inspector.instance import Instance, choose_instance
+    from processes.inspector import recorded, show
 
-    show.rings(Instance(choose_instance(instance)), as_json)
+    chosen = recorded.choose(instance, run)
+    if isinstance(chosen, recorded.RecordedInstance):
+        recorded.rings(chosen, as_json)
+    else:
+        show.rings(chosen, as_json)
 
 
 @app.command()
@@ -228,6 +235,7 @@ def tail(
     ] = 10,
     follow: Annotated[bool, typer.Option("-f", help="Go on as records arrive.")] = False,
     instance: InstanceName = "",
+    run: RunName = "",
     as_json: AsJson = False,
 ) -> None:
     """Show the records of a ring as they pass.
@@ -236,25 +244,50 @@ def tail(
     """
     end_quietly_when_nobody_reads()
     kernel_cache.configure()
-    from processes.inspector.instance import Instance, choose_instance
+    from processes.inspector.recorded import choose
     from processes.inspector.tail import tail as show_tail
 
-    show_tail(Instance(choose_instance(instance)), ring, count, follow, as_json)
+    show_tail(choose(instance, run), ring, count, follow, as_json)
 
 
 @app.command()
 def book(
     symbol: Annotated[str, typer.Argument(metavar="SYMBOL", help="Such as BTCUSDT.")],
     instance: InstanceName = "",
+    run: RunName = "",
     as_json: AsJson = False,
 ) -> None:
     """Show the newest book that was sent to the strategy."""
     end_quietly_when_nobody_reads()
     kernel_cache.configure()
     from processes.inspector.book import book as show_book
-    from processes.inspector.instance import Instance, choose_instance
+    from processes.inspector.recorded import choose
 
-    show_book(Instance(choose_instance(instance)), symbol, as_json)
+    show_book(choose(instance, run), symbol, as_json)
+
+
+@app.command()
+def recordings(
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Only of this state folder; default: all known ones."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read every byte; exit code 1 if one is damaged.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the recorded runs, and whether each is complete.
+
+    Known are the state folders in ~/.local/state/tickring and those of the instances on this host.
+
+    Example: tickring recordings --check
+    """
+    end_quietly_when_nobody_reads()
+    kernel_cache.configure()
+    from processes.inspector.recorded import recordings as list_recordings
+
+    raise typer.Exit(list_recordings(state_dir, check, as_json))
 
 
 @app.command()
@@ -410,7 +443,7 @@ def import_(
 
 @app.command()
 def export(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a recorded run.")],
+    which: Annotated[str, typer.Argument(metavar="RUN", help="Folder or id of a recorded run.")],
     parquet: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Tables by date and symbol.")
     ] = None,
@@ -430,9 +463,7 @@ def export(
     kernel_cache.configure()
     from processes.convert.export import run as run_export
 
-    raise typer.Exit(
-        run_export(run_folder, parquet=parquet, npz=npz, symbol=symbol, as_json=as_json)
-    )
+    raise typer.Exit(run_export(which, parquet=parquet, npz=npz, symbol=symbol, as_json=as_json))
 
 
 def main() -> None:

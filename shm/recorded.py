@@ -1,6 +1,7 @@
 """Recordings, read: a run's folder, its rings, and single segment files as arrays and frames."""
 
 import bisect
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,17 +12,20 @@ import numpy as np
 from common.errors import SegmentError, UnavailableError
 from common.layout import dtype_of
 from common.records import MARKET_SLOTS
+from shm.ring import layout_of
 from shm.slot_file import (
     INDEX_ENTRY,
     INDEX_SUFFIX,
     MARKET_SLOT,
     PACKED_SUFFIX,
     SLOTS_SUFFIX,
+    STATE,
     Entry,
     Header,
     SlotSource,
     checksum,
     index_of,
+    packed_path,
     read_entries,
     read_header,
     slot_dtype,
@@ -38,11 +42,13 @@ class RecordedSegment(NamedTuple):
         path: of the slots, packed or not.
         header: of the file.
         entries: INDEX_ENTRY[n], whole and chained.
+        size_bytes: of a plain file; -1: packed, so nothing is cut off.
     """
 
     path: Path
     header: Header
     entries: np.ndarray
+    size_bytes: int
 
 
 def segments_of(folder: Path) -> list[RecordedSegment]:
@@ -53,15 +59,17 @@ def segments_of(folder: Path) -> list[RecordedSegment]:
     """
     found = []
     for index in sorted(folder.glob(f"*{INDEX_SUFFIX}")):
-        stem = index.name.removesuffix(INDEX_SUFFIX)
-        plain, packed = (index.with_name(stem + end) for end in (SLOTS_SUFFIX, PACKED_SUFFIX))
-        path = plain if plain.exists() else packed
-        if not path.exists():
-            raise SegmentError(f"{plain}: no such file, expected it beside its index")
         if index.stat().st_size < INDEX_ENTRY.itemsize:
             continue  # killed before the first block; its header may be cut off
-        header = read_header(path)
-        found.append(RecordedSegment(path, header, read_entries(index, header.checksum)))
+        path = index.with_suffix(SLOTS_SUFFIX)
+        try:
+            size, header = path.stat().st_size, read_header(path)
+        except FileNotFoundError:  # packed, perhaps just now
+            path = packed_path(path)
+            if not path.exists():
+                raise SegmentError(f"{path}: no such file, expected it beside its index") from None
+            size, header = -1, read_header(path)
+        found.append(RecordedSegment(path, header, read_entries(index, header.checksum), size))
     return found
 
 
@@ -79,8 +87,12 @@ class RingRecording:
         size_bytes: of the files.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, layout: str = "") -> None:
         """Read the indexes; slots are read when asked for.
+
+        Args:
+            folder: of the ring, in a run's.
+            layout: of its records, should there be no segment yet to tell it.
 
         Raises:
             SegmentError: a file is damaged, of another layout, or overlaps another one.
@@ -89,11 +101,11 @@ class RingRecording:
         self.key = folder.name
         self.notes: list[str] = []
         self._segments = segments_of(folder)
-        self.size_bytes = sum(path.stat().st_size for path in folder.iterdir())
+        self.size_bytes = size_of(folder)
         first = self._segments[0].header if self._segments else None
-        self.layout = first.layout if first else ""
+        self.layout = first.layout if first else layout
         self.capacity = first.capacity if first else 0
-        self.record_bytes = first.record_bytes if first else 8
+        self.record_bytes = first.record_bytes if first else bytes_of(layout)
         for found in self._segments:
             header = found.header
             if (header.layout, header.record_bytes) != (self.layout, self.record_bytes):
@@ -125,9 +137,9 @@ class RingRecording:
         blocks, owner = [np.empty(0, INDEX_ENTRY)], [np.empty(0, np.int64)]
         for i, found in enumerate(self._segments):
             entries = found.entries[found.entries["kind"] == Entry.SLOTS]
-            if not found.path.name.endswith(PACKED_SUFFIX):
+            if found.size_bytes >= 0:
                 ends = entries["byte_offset"] + entries["count"] * self.record_bytes
-                fitting = int(np.count_nonzero(ends <= found.path.stat().st_size))
+                fitting = int(np.count_nonzero(ends <= found.size_bytes))
                 if fitting < len(entries):
                     self.notes.append(
                         f"{found.path}: {len(entries) - fitting} of {len(entries)} blocks are cut"
@@ -215,7 +227,8 @@ class RingRecording:
     def _source_of(self, at: int) -> SlotSource:
         if at != self._open_segment or self._source is None:
             self.close()
-            self._source = SlotSource(self._segments[at].path)
+            path = self._segments[at].path
+            self._source = SlotSource(path if path.exists() else packed_path(path))
             self._open_segment = at
         return self._source
 
@@ -244,6 +257,20 @@ class RingRecording:
         if self._source is not None:
             self._source.close()
             self._source = None
+
+
+def size_of(folder: Path) -> int:
+    """Return the bytes of all files in a folder, which may come and go; 0 if there is none."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def bytes_of(layout: str) -> int:
+    """Return the bytes of a slot of a layout; 8 if that is not known."""
+    return 8 if layout in ("", STATE) else layout_of(layout)[1]
 
 
 def _brief(spans: list[tuple[int, int]]) -> str:
@@ -275,13 +302,18 @@ class Run:
         """
         path = Path(path)
         manifest = read_manifest(path)
+        known = manifest.get("rings")
+        layouts = known if isinstance(known, dict) else {}
         folders = sorted(folder for folder in path.iterdir() if folder.is_dir())
-        return cls(path, manifest, {folder.name: RingRecording(folder) for folder in folders})
+        rings = {
+            folder.name: RingRecording(folder, layouts.get(folder.name, "")) for folder in folders
+        }
+        return cls(path, manifest, rings)
 
     @property
     def size_bytes(self) -> int:
         """Of all its files."""
-        return sum(ring.size_bytes for ring in self.rings.values())
+        return size_of(self.path)
 
     def check(self) -> list[str]:
         """Read everything and return what is wrong with it, one line each."""
@@ -330,7 +362,10 @@ def open(path: Path | str) -> np.ndarray:
         SegmentError: not a segment, or of a layout or version that this program does not know.
     """
     path = Path(path)
-    header = read_header(path)
+    try:
+        header = read_header(path)
+    except FileNotFoundError:
+        raise SegmentError(f"{path}: no such file, expected a recorded segment") from None
     dtype = slot_dtype(header.layout, header.record_bytes)
     if path.name.endswith(PACKED_SUFFIX):
         data = unpack(path)[header.data_offset :]

@@ -35,6 +35,7 @@ from shm.recorded import (
     open,
     read_manifest,
     segments_of,
+    size_of,
 )
 from shm.ring import layout_of
 from shm.slot_file import (
@@ -55,6 +56,7 @@ from shm.slot_file import (
 __all__ = [
     "MANIFEST",
     "MARKET_SLOT",
+    "RECORDINGS",
     "STATE",
     "RecordingError",
     "RecordedSegment",
@@ -65,8 +67,10 @@ __all__ = [
     "open",
     "read_manifest",
     "segments_of",
+    "size_of",
     "write_manifest",
 ]
+RECORDINGS = "recordings"  # folder of all runs in a state folder
 SEGMENT_BYTES_MAX = 1 << 28
 
 
@@ -79,6 +83,7 @@ class RingWriter:
 
     Attributes:
         next_sequence: of the next slot to be written.
+        gap_end: sequence behind the last GAP, of earlier writers too; 0 none.
         bytes_written: by this writer, headers and indexes included.
         closed: files of slots that this writer has closed in a rotation.
     """
@@ -128,6 +133,7 @@ class RingWriter:
         self._path = self.folder
         self.is_broken = False
         self.bytes_written = 0
+        self.gap_end = 0
         self.closed: list[Path] = []
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -147,9 +153,12 @@ class RingWriter:
             draft.unlink()
         end = first_sequence
         for found in segments_of(self.folder):
-            if len(found.entries):
+            if np.any(found.entries["kind"] != Entry.END):
                 last = found.entries[-1]
                 end = int(last["first_sequence"] + last["count"])
+                gaps = found.entries[found.entries["kind"] == Entry.GAP]
+                if len(gaps):
+                    self.gap_end = int(gaps[-1]["first_sequence"] + gaps[-1]["count"])
             else:
                 _remove(found.path)
         return end
@@ -204,6 +213,7 @@ class RingWriter:
             self._break()
             raise _refused(self._path, error) from None
         self.next_sequence += count
+        self.gap_end = self.next_sequence
 
     def _recorded_bytes(self) -> int:
         """Bytes of a slot that was not seen yet."""
@@ -294,11 +304,13 @@ class RingWriter:
         self._slots_fd = self._index_fd = -1
 
     def close(self) -> None:
-        """End the segment in order and put it on the disk.
+        """End the segment in order and put it on the disk; an empty one tells of the layout.
 
         Raises:
             RecordingError: that failed; what has an entry is whole all the same.
         """
+        if self._path == self.folder and self.layout != STATE:
+            self._begin_segment(self._recorded_bytes())
         if self._slots_fd >= 0:
             self._end_segment(is_last=True)
 

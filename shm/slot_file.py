@@ -314,6 +314,11 @@ def index_of(path: Path) -> Path:
     return path.with_name(path.name.split(".")[0] + INDEX_SUFFIX)
 
 
+def packed_path(path: Path) -> Path:
+    """Return where a file of slots lies once it is packed."""
+    return path.with_name(path.name.removesuffix(".zst") + ".zst")
+
+
 def read_entries(path: Path, root: int) -> np.ndarray:
     """Read the whole entries of an index.
 
@@ -386,6 +391,7 @@ def read_header(path: Path) -> Header:
     """Read and check what stands before the slots; of a packed segment without unpacking it all.
 
     Raises:
+        FileNotFoundError: it is not there.
         SegmentError: see `decode_header`.
     """
     size_max = 2 * PAGE_BYTES + _TEXT_BYTES_MAX
@@ -394,6 +400,8 @@ def read_header(path: Path) -> Header:
             return decode_header(path, _unpack_first(path, size_max))
         with path.open("rb") as file:
             return decode_header(path, file.read(size_max))
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise SegmentError(f"{path}: {(error.strerror or str(error)).lower()}") from None
 
@@ -446,19 +454,28 @@ class Packer:
         compressor = zstandard.ZstdCompressor(level=level, write_checksum=True)
         self._packing: Any = compressor.compressobj(size=size)
 
-    def step(self, bytes_max: int = 1 << 20) -> bool:
-        """Pack at most so many bytes; True: done, only the packed file is left."""
+    def step(self, bytes_max: int = 1 << 20) -> int | None:
+        """Pack at most so many bytes.
+
+        Returns:
+            None: there is more; else it is done, only the packed file is left, and this is by how
+            many bytes it is larger, mostly less than 0.
+
+        Raises:
+            OSError: the disk is full or gone; close it then.
+        """
         data = self._source.read(bytes_max)
         if data:
             self._target.write(self._packing.compress(data))
-            return False
+            return None
         self._target.write(self._packing.flush())
         self._target.flush()
         os.fsync(self._target.fileno())
+        growth = self._target.tell() - self._source.tell()
         self.close()
-        os.rename(self._draft, self.path.with_name(self.path.name + ".zst"))
+        os.rename(self._draft, packed_path(self.path))
         self.path.unlink()
-        return True
+        return growth
 
     def close(self) -> None:
         """Give up; the plain file stays."""
@@ -469,3 +486,10 @@ class Packer:
 def private_opener(path: str, flags: int) -> int:
     """Open a file that only this user may read."""
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def warm_up() -> None:
+    """Compile the kernels."""
+    words = np.zeros(ENTRY_WORDS, np.int64)
+    checksum(words)
+    count_valid_entries(words, 0)

@@ -7,11 +7,11 @@ from common.errors import UsageError
 from processes.convert.recorded import Recording
 
 
-def run(path: Path, *, parquet: Path | None, npz: Path | None, symbol: str, as_json: bool) -> int:
+def run(which: str, *, parquet: Path | None, npz: Path | None, symbol: str, as_json: bool) -> int:
     """Export, and print the counts; return the exit code.
 
     Args:
-        path: the run's folder.
+        which: the run's folder or id.
         parquet: folder to make, None: no Parquet.
         npz: file to write, None: no events.
         symbol: whose events; "": the only one.
@@ -22,7 +22,7 @@ def run(path: Path, *, parquet: Path | None, npz: Path | None, symbol: str, as_j
     """
     if (parquet is None) == (npz is None):
         raise UsageError("export: expected --parquet DIR or --npz FILE, one of the two")
-    recording = Recording(path)
+    recording = Recording(which)
     try:
         if parquet is not None:
             from processes.convert.parquet import export as export_parquet

@@ -11,6 +11,7 @@ from common.errors import UsageError
 from common.instruments import Instrument
 from common.records import SLOT_WORDS
 from processes.convert.market import find_messages
+from processes.inspector.recorded import find_run
 from shm.recording import RingRecording, Run
 
 SLOTS_AT_ONCE = 1 << 16
@@ -69,20 +70,19 @@ class Recording:
     """A run and what its manifest says of instruments and clocks.
 
     Args:
-        path: the run's folder.
+        run: its folder, or its id.
 
     Attributes:
         instruments: by their ids.
         wall_offset_ns: wall clock minus CLOCK_MONOTONIC when the run began; 0 of imported data.
 
     Raises:
-        UsageError: no such folder, or no instruments in the manifest.
+        UsageError: no such run, or no instruments in its manifest.
         SegmentError, UnavailableError: it is not a recording that can be used.
     """
 
-    def __init__(self, path: Path) -> None:
-        if not path.is_dir():
-            raise UsageError(f"{path}: no such folder, expected a recorded run")
+    def __init__(self, run: Path | str) -> None:
+        path = find_run(str(run))
         self.run = Run.open(path)
         manifest = self.run.manifest
         try:

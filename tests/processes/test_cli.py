@@ -18,7 +18,7 @@ from tests.support import ROOT, unique_instance
 GOLDEN = ROOT / "tests" / "golden" / "help"
 VERBS = [
     "", "up", "down", "status", "clean", "run", "check", "rings", "stat", "top", "tail", "book",
-    "layout", "kill", "doctor", "replay", "import", "export",
+    "layout", "kill", "doctor", "replay", "recordings", "import", "export",
 ]  # fmt: skip
 
 

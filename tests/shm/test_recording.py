@@ -260,6 +260,23 @@ def test_overlapping_segments_are_refused(tmp_path):
         opened(tmp_path)
 
 
+def test_an_empty_ring_tells_its_layout_and_may_be_gone_on_with(tmp_path):
+    record(tmp_path, first_sequence=7).close()
+    ring = opened(tmp_path)
+    assert (ring.layout, ring.capacity, ring.spans, ring.gaps) == (MARKET, 1024, [], [])
+    assert list(ring.blocks(10)) == []
+    record(tmp_path, 2, first_sequence=7).close()
+    record(tmp_path).close()
+    assert opened(tmp_path).spans == [(7, 9)]
+
+
+def test_a_ring_without_a_segment_has_the_layout_of_the_manifest(tmp_path):
+    RingWriter(tmp_path, KEY, MARKET, 1024)  # killed before the first slot
+    write_manifest(tmp_path, {"rings": {KEY: MARKET}})
+    ring = Run.open(tmp_path).rings[KEY]
+    assert (ring.layout, ring.words, ring.spans) == (MARKET, 8, [])
+
+
 def test_no_manifest_is_no_run(tmp_path):
     with pytest.raises(UnavailableError, match=r"manifest.json: no such file"):
         Run.open(tmp_path)
@@ -355,7 +372,7 @@ def test_closed_segments_are_packed_and_read_as_before(tmp_path):
     for path in writer.closed:
         packer = slot_file.Packer(path)
         steps = 1
-        while not packer.step(8_192):
+        while packer.step(8_192) is None:
             steps += 1
         assert steps > 2 and not path.exists()
     assert len(files(tmp_path)) == 1 and len(files(tmp_path, ".slots.zst")) == 2
@@ -368,6 +385,21 @@ def test_closed_segments_are_packed_and_read_as_before(tmp_path):
     flip(packed, packed.stat().st_size // 2)
     with pytest.raises(SegmentError, match="expected a whole zstd file"):
         opened(tmp_path).read(0, 1)
+
+
+def test_a_reader_does_not_mind_that_a_segment_is_packed_meanwhile(tmp_path):
+    writer = record(tmp_path, 100, 100, segment_bytes_max=64)
+    ring = opened(tmp_path)
+    packer = slot_file.Packer(writer.closed[0])
+    while packer.step() is None:
+        pass
+    assert np.array_equal(ring.read(0, 200), slots(0, 200)) and ring.check() == []
+    for file in files(tmp_path, ".slots.zst"):
+        file.unlink()
+    with pytest.raises(SegmentError, match="no such file, expected it beside its index"):
+        opened(tmp_path)
+    with pytest.raises(SegmentError, match="no such file, expected a recorded segment"):
+        open(writer.closed[0])
 
 
 def test_packing_given_up_leaves_the_plain_file(tmp_path):

@@ -181,5 +181,5 @@ def test_what_is_there_or_no_run_is_refused(tmp_path):
     with pytest.raises(UsageError, match="exists, expected a new folder"):
         parquet.export(recording, tmp_path)
     recording.close()
-    with pytest.raises(UsageError, match="no such folder, expected a recorded run"):
+    with pytest.raises(UsageError, match="none of that id or path, expected one"):
         Recording(tmp_path / "nowhere")
