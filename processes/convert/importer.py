@@ -8,6 +8,7 @@ so.
 
 import json
 import platform
+import shutil
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +20,7 @@ from numba.core.registry import cpu_target
 
 from common import clock
 from common.enums import MarketKind
-from common.errors import DataError, UsageError
+from common.errors import DataError, TickringError, UsageError
 from common.records import CLOCK
 from processes.convert.captures import CaptureSource
 from processes.convert.columns import FAMILIES, Shape, datasets_of
@@ -28,7 +29,7 @@ from processes.convert.market import find_messages, words_of
 from processes.convert.merge import merged
 from processes.convert.problems import Problems
 from processes.convert.progress import progress_bar
-from processes.convert.registry import FactOptions, Registry
+from processes.convert.registry import FactOptions, Registry, symbol_of_name
 from processes.convert.sources import CsvSource, Source
 from shm.recording import RingWriter, write_manifest
 from shm.segment import build_hash
@@ -36,7 +37,7 @@ from shm.segment import build_hash
 KEY = "feed.market.book"
 CAPACITY = 65_536  # of the live ring
 CAPTURE, EVENTS = "capture", "hftbacktest"
-_SUFFIXES = {CAPTURE: (".gz", ".log", ".txt", ".raw", ""), EVENTS: (".npz", ".npy")}
+_SUFFIXES = {CAPTURE: ("",), EVENTS: (".npz", ".npy")}
 _CSV_SUFFIXES = (".csv", ".csv.gz", ".zip")
 _COUNTED = (
     MarketKind.DIFF_BEGIN, MarketKind.SNAPSHOT_BEGIN, MarketKind.TRADE, MarketKind.AGG_TRADE,
@@ -89,15 +90,30 @@ def import_market(
         As `run`.
     """
     problems = Problems(options.is_strict)
-    files = files_of(kind, source)
+    files = files_of(kind, source, options.facts.symbol)
     registry = Registry(options.facts, venue_of(kind))
     sources = open_sources(kind, files, registry, problems, options.feed_latency_ns)
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise UsageError(f"{destination}: exists, expected a new folder for the run")
     write_manifest(destination, manifest_of(destination, kind, files, registry, {}, False))
+    try:
+        summary = _fill(destination, sources, registry, problems)
+        if summary["rows"] == 0:
+            raise DataError(f"{source}: no row in order of {problems.count}, expected {kind}")
+    except TickringError:
+        shutil.rmtree(destination)  # it was new: what is left of it is no use to anybody
+        raise
+    write_manifest(destination, manifest_of(destination, kind, files, registry, summary, True))
+    return summary
+
+
+def _fill(
+    destination: Path, sources: list[Source], registry: Registry, problems: Problems
+) -> dict[str, Any]:
+    """Write the ring of a new run; return the counts."""
     counts, first_ns, last_ns = _copy(sources, RingWriter(destination, KEY, "MARKET", CAPACITY))
     problems.close()
-    summary = {
+    return {
         "run": str(destination),
         "instruments": [i.symbol for i in registry.instruments],
         "rows": sum(one.rows for one in sources),
@@ -108,10 +124,6 @@ def import_market(
         "first_ns": first_ns,
         "last_ns": last_ns,
     }
-    if summary["rows"] == 0:
-        raise DataError(f"{source}: no row in order of {problems.count}, expected some of {kind}")
-    write_manifest(destination, manifest_of(destination, kind, files, registry, summary, True))
-    return summary
 
 
 def venue_of(kind: str) -> str:
@@ -139,8 +151,11 @@ def kinds_text() -> str:
     return ", ".join([CAPTURE, *families, EVENTS])
 
 
-def files_of(kind: str, source: Path) -> list[Path]:
+def files_of(kind: str, source: Path, symbol: str) -> list[Path]:
     """Return the file, or those of a folder whose names end as such files do.
+
+    Args:
+        symbol: files that are of another one by their names are left out; "": none are.
 
     Raises:
         UsageError: there is none.
@@ -151,7 +166,9 @@ def files_of(kind: str, source: Path) -> list[Path]:
     found = sorted(
         path
         for path in source.iterdir()
-        if path.is_file() and (path.name.endswith(suffixes) if suffixes else True)
+        if path.is_file()
+        and path.name.endswith(suffixes)
+        and (not symbol or symbol_of_name(path.name) in ("", symbol))
     )
     if not found:
         raise UsageError(f"{source}: no files, expected some that end in {', '.join(suffixes)}")

@@ -100,20 +100,20 @@ class Registry:
         key = np.frombuffer(symbol.encode("ascii").ljust(24, b"\0"), "<i8")
         return 1 + int(np.flatnonzero((self.table[1:, :3] == key).all(axis=1))[0])
 
-    def symbol_of_name(self, path: Path, name: str) -> str:
+    def symbol_of_file(self, path: Path, name: str) -> str:
         """Return the symbol of a file that has no symbol column.
 
         Raises:
-            UsageError: neither --symbol nor the name tells it.
+            UsageError: neither --symbol nor the name tells it, or they contradict each other.
         """
-        if self.options.symbol:
-            return self.options.symbol
-        found = _SYMBOL_OF_NAME.match(name)
-        if found is None:
+        told, wanted = symbol_of_name(name), self.options.symbol
+        if not (told or wanted):
             raise UsageError(
                 f"{path}: no symbol in the file, nor in its name, expected one; give --symbol"
             )
-        return found[1]
+        if told and wanted and told != wanted:
+            raise UsageError(f"{path}: of {told} by its name, expected {wanted} (--symbol)")
+        return told or wanted
 
     def _find_facts(self, symbol: str) -> InstrumentFacts:
         try:
@@ -144,6 +144,12 @@ class Registry:
             )
         except ValueError as error:
             raise UsageError(f"{symbol}: {error}") from None
+
+
+def symbol_of_name(name: str) -> str:
+    """Return the symbol that a vendor's file name begins with, "" if it is no such name."""
+    found = _SYMBOL_OF_NAME.match(name)
+    return found[1] if found else ""
 
 
 def _decimals(asked: int | None, known: int | None, size: str) -> int:

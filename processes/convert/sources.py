@@ -109,7 +109,7 @@ class CsvSource:
         self._symbol_column = int(symbols[0]) if len(symbols) else -1
         self._only = registry.options.symbol
         if self._symbol_column < 0:
-            self._only = registry.symbol_of_name(path, name)
+            self._only = registry.symbol_of_file(path, name)
             registry.register(self._only)
         self.rows = self.foreign_rows = self.back_rows = 0
         self._last_ns = 0

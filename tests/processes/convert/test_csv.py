@@ -283,6 +283,20 @@ def test_a_folder_is_merged_by_local_time_trades_first(tmp_path):
     assert found == [("BBO", 1), ("AGG_TRADE", 100), ("BBO", 2), ("BBO", 3), ("AGG_TRADE", 101)]
 
 
+def test_files_of_other_symbols_are_not_taken_for_the_wanted_one(tmp_path):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        (folder / f"{symbol}-aggTrades-2023-06-22.csv").write_text(AGG.replace("00.5", "00.0"))
+    run, summary = take_path(tmp_path, "binance", folder, symbol="BTCUSDT")
+    assert (summary["instruments"], summary["rows"]) == (["BTCUSDT"], 2)
+    run, summary = take_path(tmp_path, "binance", folder)
+    assert (summary["instruments"], summary["rows"]) == (["BTCUSDT", "ETHUSDT"], 4)
+    with pytest.raises(UsageError, match="of ETHUSDT by its name, expected BTCUSDT"):
+        path = folder / "ETHUSDT-aggTrades-2023-06-22.csv"
+        take_path(tmp_path, "binance", path, symbol="BTCUSDT")
+
+
 def test_unknown_symbols_are_an_error_that_says_so(tmp_path):
     text = "timestamp,symbol,price,quantity\n1723161255,BTCUSDT,1,1\n1723161255,NEWUSDT,1.5,1\n"
     with pytest.raises(UsageError) as found:
@@ -339,6 +353,7 @@ def test_strict_stops_at_the_first_bad_row(tmp_path):
             tmp_path, "ticks", "1,BTCUSDT,1,1\n1,BTCUSDT,x,1\n1,BTCUSDT,1,1\n", is_strict=True
         )  # fmt: skip
     assert DataError.exit_code == 65
+    assert not list(tmp_path.glob("run-*"))  # nothing is in the way of the next attempt
 
 
 def test_files_that_break_off_are_read_as_far_as_they_go(tmp_path, capsys):
