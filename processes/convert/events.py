@@ -5,6 +5,7 @@ of the exchange, of the local side, or of both). Its fields: ev, exch_ts, local_
 order_id, ival, fval; times in nanoseconds.
 
 Rules:
+    A depth clear without snapshot rows behind it is a bad row: no record says that.
     What the local side saw, in the order in which it saw it: events with the flag LOCAL, or all if
     the file has no such flags. The venue's time is kept with each.
     A depth clear and the snapshot rows behind it are one snapshot. It replaces the whole book here;
@@ -91,6 +92,7 @@ class EventSource:
         self.bytes_read = 0
         self._last_ns = 0
         self._is_local_only = False
+        self._clear: tuple[int, int, int] | None = None  # number, side, time of an open one
         self._numbers = market.Numbers()
         self._books = np.zeros((1 + self.instrument.instrument_id, market.BOOK_WORDS), np.int64)
         self._open = np.zeros((0, ROW_WORDS[Shape.LEVELS]), np.int64)
@@ -109,6 +111,7 @@ class EventSource:
             starts = market.group_starts(table, is_by_side=True)
             self._open = table[starts[-1] :].copy()
             yield self._write(table[: starts[-1]], starts[:-1])
+        self._check_clears(np.zeros(0, EVENT), np.zeros(0, np.int64), number)
         starts = market.group_starts(self._open, is_by_side=True)
         yield self._write(self._open, starts[: len(self._open)])
 
@@ -157,12 +160,45 @@ class EventSource:
             self.bytes_read = self.size_bytes * (shape[0] - left) // max(shape[0], 1)
             yield np.frombuffer(data, EVENT)
 
+    def _check_clears(self, events: np.ndarray, places: np.ndarray, number: int) -> None:
+        """Tell of every clear that no snapshot row of its side and time follows.
+
+        Args:
+            events: EVENT[n] behind those checked before; none: there are no more.
+            places: of each among those of the file from `number` on.
+        """
+        clears = np.flatnonzero(events["ev"] & KIND_MASK == DEPTH_CLEAR_EVENT)
+        marks = BUY_EVENT | SELL_EVENT
+        found = [
+            (number + int(places[i]) + 1, int(events["ev"][i]) & marks, int(events["local_ts"][i]))
+            for i in clears.tolist()
+        ]
+        behind = (clears + 1).tolist()
+        if self._clear is not None:
+            found, behind = [self._clear, *found], [0, *behind]
+        self._clear = None
+        for clear, at in zip(found, behind, strict=True):
+            if at == len(events) and len(events):
+                self._clear = clear
+                continue
+            is_kept = at < len(events) and (
+                int(events["ev"][at]) & (KIND_MASK | marks) == DEPTH_SNAPSHOT_EVENT | clear[1]
+                and int(events["local_ts"][at]) == clear[2]
+            )
+            if not is_kept:
+                self.problems.tell(
+                    self.path, clear[0], "found a depth clear alone", "snapshot rows of its side"
+                    " and time behind it",
+                )  # fmt: skip
+
     def _rows_of(self, events: np.ndarray, number: int) -> np.ndarray:
         """Return the rows of Shape.LEVELS that the local side saw; tell of the bad ones."""
         places = np.arange(len(events))
         if self._is_local_only:
             places = np.flatnonzero(events["ev"] & LOCAL_EVENT)
             events = events[places]
+        if len(events):
+            self._check_clears(events, places, number)
         kinds = events["ev"] & KIND_MASK
         sides = ((events["ev"] & BUY_EVENT) != 0).astype(np.int64)
         sides -= (events["ev"] & SELL_EVENT) != 0

@@ -167,6 +167,19 @@ def test_bad_events_are_told_and_counted(tmp_path, capsys):
         take_path(tmp_path, "hftbacktest", path, symbol="BTCUSDT", is_strict=True)
 
 
+@pytest.mark.parametrize("rows_max", [1, 2, 32_768])
+def test_a_clear_without_a_snapshot_is_told(tmp_path, capsys, monkeypatch, rows_max):
+    monkeypatch.setattr("processes.convert.events.ROWS_MAX", rows_max)
+    alone = (DEPTH_CLEAR_EVENT | BUY_EVENT, 1, 10, 99.0, 0.0)
+    path = save(tmp_path / "a.npz", events_of([alone, *STORY, alone]))
+    run, summary = take_path(tmp_path, "hftbacktest", path, symbol="BTCUSDT")
+    assert (summary["bad_rows"], summary["rows"], summary["snapshot_begin"]) == (2, 11, 1)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition("a.npz:")[2].partition(",")[0] for line in said] == [
+        "1: found a depth clear alone", "15: found a depth clear alone"
+    ]  # fmt: skip
+
+
 def test_floats_that_arithmetic_has_moved_are_on_the_grid(tmp_path):
     story = [(TRADE_EVENT | BUY_EVENT, 1, 2, 0.1 * 3, 0.1 + 0.2)]
     run, _ = take_path(
