@@ -31,6 +31,7 @@ from processes.replay.capture import (
 from processes.replay.snapshot_line import Foreign, is_json_without_event, snapshot_of
 from shm.ring import anonymous_ring
 
+VENUE = "binance-usdm"  # whose frames the decoder reads
 LEVELS_MAX = 48_000  # of one depth message, both sides
 RING_SLOTS = 1 << 15
 LINES_PER_CALL = 8_192
@@ -61,6 +62,7 @@ class CaptureSource:
     def __init__(self, path: Path, registry: Registry, problems: Problems) -> None:
         if not registry.options.symbol:
             raise UsageError("--symbol: missing, expected the symbol that the capture is wanted of")
+        registry.enter(path, VENUE)
         self.path, self.problems = path, problems
         self.instrument = registry.register(registry.options.symbol)
         self._symbols = registry.table

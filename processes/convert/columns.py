@@ -282,12 +282,13 @@ def row_words(dataset: Dataset) -> int:
 
 
 def datasets_of(kind: str) -> list[Dataset]:
-    """Return the datasets that a KIND means: one, or a family; [] if it is none."""
+    """Return the datasets that a KIND means: one, all depths of one, or a family; [] if none."""
     wanted = kind.lower()
     return [
         dataset
         for dataset in DATASETS
         if wanted in (dataset.name.lower(), dataset.name.partition("-")[0])
+        or dataset.name.lower().startswith(f"{wanted}_")
     ]
 
 

@@ -56,6 +56,7 @@ EVENT = np.dtype(
 DEPTH_EVENT, TRADE_EVENT, DEPTH_CLEAR_EVENT, DEPTH_SNAPSHOT_EVENT = 1, 2, 3, 4
 EXCH_EVENT, LOCAL_EVENT, BUY_EVENT, SELL_EVENT = 1 << 31, 1 << 30, 1 << 29, 1 << 28
 KIND_MASK = 0xFF
+VENUE = "binance-usdm"  # unless another is asked for; the arrays do not tell
 ROWS_MAX = 32_768
 STEPS_MAX = 2.0**53
 _TOLERANCE = 1e-9
@@ -82,6 +83,7 @@ class EventSource:
     def __init__(self, path: Path, registry: Registry, problems: Problems) -> None:
         if not registry.options.symbol:
             raise UsageError("--symbol: missing, expected the symbol that the events are of")
+        registry.enter(path, VENUE)
         self.path, self.problems = path, problems
         self.instrument = registry.register(registry.options.symbol)
         try:

@@ -89,9 +89,10 @@ def import_market(
     Raises:
         As `run`.
     """
+    check_kind(kind)
     problems = Problems(options.is_strict)
     files = files_of(kind, source, options.facts.symbol)
-    registry = Registry(options.facts, venue_of(kind))
+    registry = Registry(options.facts)
     sources = open_sources(kind, files, registry, problems, options.feed_latency_ns)
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise UsageError(f"{destination}: exists, expected a new folder for the run")
@@ -126,18 +127,10 @@ def _fill(
     }
 
 
-def venue_of(kind: str) -> str:
-    """Return the section of the instruments file that a kind's symbols are in.
-
-    Raises:
-        UsageError: no such kind.
-    """
-    if kind in (CAPTURE, EVENTS):
-        return "binance-usdm"
-    datasets = datasets_of(kind)
-    if not datasets:
+def check_kind(kind: str) -> None:
+    """Raise UsageError unless there is such a kind."""
+    if kind not in (CAPTURE, EVENTS) and not datasets_of(kind):
         raise UsageError(f"KIND: {kind!r}, expected {kinds_text()}")
-    return datasets[0].venue
 
 
 def kinds_text() -> str:

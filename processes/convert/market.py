@@ -128,21 +128,22 @@ def words_of(slots: np.ndarray) -> np.ndarray:
 
 
 def group_starts(rows: np.ndarray, is_by_side: bool) -> np.ndarray:
-    """Return where the messages begin: rows of one instrument, receive time and kind.
+    """Return where the messages begin: rows of one instrument, kind, and time, ours and theirs.
 
     Args:
         rows: int64[n, words] of Shape.LEVELS.
-        is_by_side: an ask is never before a bid of its message, and the venue's times are equal.
+        is_by_side: an ask is never before a bid of its message.
     """
     before, after = rows[:-1], rows[1:]
     is_new = (
         (before[:, INSTRUMENT] != after[:, INSTRUMENT])
         | (before[:, TS_RECV] != after[:, TS_RECV])
+        | (before[:, TS_EXCH] != after[:, TS_EXCH])
         | (before[:, IS_SNAPSHOT] != after[:, IS_SNAPSHOT])
         | (after[:, IS_SNAPSHOT] == PRINT)
     )
     if is_by_side:
-        is_new |= (before[:, SIDE] < after[:, SIDE]) | (before[:, TS_EXCH] != after[:, TS_EXCH])
+        is_new |= before[:, SIDE] < after[:, SIDE]
     starts = np.concatenate(([0], 1 + np.flatnonzero(is_new)))
     lengths = np.diff(starts, append=len(rows))
     if lengths.max(initial=0) <= GROUP_LEVELS_MAX:

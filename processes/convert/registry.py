@@ -47,31 +47,42 @@ class FactOptions:
 
 
 class Registry:
-    """The instruments of one import.
+    """The instruments of one import; all are of one venue.
 
     Args:
         options: where their facts come from.
-        venue: section of the instruments file.
 
     Attributes:
+        venue: section of the instruments file, "" until the first file has told it.
         instruments: those registered, in order of their ids.
         table: int64[n, 8], the symbols for the kernels.
 
     Raises:
-        UsageError: an option is wrong. ConfigError: the instruments file is.
+        ConfigError: the instruments file is wrong.
     """
 
-    def __init__(self, options: FactOptions, venue: str) -> None:
+    def __init__(self, options: FactOptions) -> None:
         self.options = options
-        self.venue = options.venue or venue
+        self.venue = options.venue
         self.instruments: list[Instrument] = []
         self.path = options.instruments or _default_file()
-        self._facts: dict[str, InstrumentFacts] = {}
+        self._facts: dict[str, dict[str, InstrumentFacts]] = {}
         if options.instruments or self.path.exists():
-            self._facts = load_facts(self.path).get(self.venue, {})
+            self._facts = load_facts(self.path)
         self.table = np.zeros((2, 8), np.int64)  # finds nothing
-        if options.symbol:
-            self.register(options.symbol)
+
+    def enter(self, path: Path, venue: str) -> None:
+        """Take a file whose symbols are of a venue, unless another was asked for.
+
+        Raises:
+            UsageError: an earlier file was of another one, or the wanted symbol is not known.
+        """
+        if not self.options.venue:
+            if self.venue not in ("", venue):
+                raise UsageError(f"{path}: of {venue}, expected {self.venue} as the files before")
+            self.venue = venue
+        if self.options.symbol:
+            self.register(self.options.symbol)
 
     def register(self, symbol: str) -> Instrument:
         """Return the instrument of a symbol; it gets the next id if it is new.
@@ -120,7 +131,7 @@ class Registry:
             check_symbol(symbol)
         except ValueError as error:
             raise UsageError(str(error)) from None
-        known = self._facts.get(symbol)
+        known = self._facts.get(self.venue, {}).get(symbol)
         options = self.options
         tick_size = options.tick_size or (known.tick_size if known else "")
         lot_size = options.lot_size or (known.lot_size if known else "")

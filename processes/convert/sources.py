@@ -104,6 +104,7 @@ class CsvSource:
         except ValueError as error:
             raise DataError(f"{path}:1: {error}") from None
         self.dataset, self.names, self._has_header = found
+        registry.enter(path, self.dataset.venue)
         self._plan = plan_of(self.dataset, self.names)
         symbols = np.flatnonzero(self._plan[:, 0] == Type.SYMBOL)
         self._symbol_column = int(symbols[0]) if len(symbols) else -1
@@ -307,6 +308,8 @@ class _BandWriter(_TopWriter):
         """Return the messages that are whole, int64[n, 8]."""
         table = np.concatenate((self.open_rows, table))
         starts = bands.moment_starts(table)
+        if len(table) - starts[-1] > ROWS_MAX:  # no moment is that long: tell of it now
+            starts = np.append(starts, len(table))
         self.open_rows = table[starts[-1] :].copy()
         return self.write(table, starts)
 

@@ -126,10 +126,8 @@ def test_bybit_perpetual_trades(tmp_path):
         "1704326400.1234,BTCUSDT,Buy,0.010,42500.10,PlusTick,a-b,4.25001e+11,0.010,425.001,0\n"
         "1704326400,BTCUSDT,Sell,2E-2,42500.20,MinusTick,c-d,8.5e+11,0.02,850.0,0\n"
     )
-    run, summary = take(
-        tmp_path, "bybit", gzip.compress(text.encode()), "BTCUSDT2024-01-04.csv.gz",
-        tick_size="0.10", lot_size="0.001",
-    )  # fmt: skip
+    packed = gzip.compress(text.encode())
+    run, summary = take(tmp_path, "bybit", packed, "BTCUSDT2024-01-04.csv.gz")
     first, second = 1704326400_123_400_000, 1704326400 * 10**9
     assert messages_of(run) == [
         ("TRADE", 0, first, first, 425001, 10, 1, 1, 1),
@@ -140,9 +138,7 @@ def test_bybit_perpetual_trades(tmp_path):
 
 def test_bybit_spot_trades_take_the_symbol_from_the_name(tmp_path):
     text = "id,timestamp,price,volume,side,rpi\n1,1747612800074,106453.8,0.003718,sell,0\n"
-    run, summary = take(
-        tmp_path, "bybit", text, "BTCUSDT_2025-05-19.csv", tick_size="0.1", lot_size="0.000001"
-    )
+    run, summary = take(tmp_path, "bybit", text, "BTCUSDT_2025-05-19.csv")
     t = 1747612800074 * MS
     assert messages_of(run) == [("TRADE", 0, t, t, 1064538, 3718, 1, -1, 1)]
 
@@ -179,6 +175,19 @@ def test_tardis_incremental_book(tmp_path):
     assert found[3][4:7] == (found[2][5], found[3][5], found[2][5])  # U = pu = u before
     assert (summary["rows"], summary["snapshot_begin"], summary["gap"]) == (11, 2, 1)
     assert book_of(run) == "b,50.00,1.000\na,51.00,7.000\n"
+
+
+def test_tardis_rows_of_other_venue_times_are_other_messages(tmp_path):
+    """Two messages that were received in the same microsecond; one with its asks first."""
+    text = TARDIS + "is_snapshot,side,price,amount\n"
+    for at_us, line in [(0, "ask,101,1"), (0, "bid,100,2"), (1, "bid,99,3")]:
+        stamp = 1_700_000_000_000_000
+        text += f"binance-futures,BTCUSDT,{stamp + at_us},{stamp + 9},false,{line}\n"
+    found = messages_of(take(tmp_path, "tardis", text)[0])
+    assert [(m[3] % 10_000, m[7], m[8]) for m in found] == [
+        (0, [(1000, 2000)], [(1010, 1000)]), (1000, [(990, 3000)], [])
+    ]  # fmt: skip
+    assert found[1][6] == found[0][5]
 
 
 def test_a_tardis_message_that_blocks_cut_is_one_message(tmp_path, monkeypatch):
@@ -233,7 +242,7 @@ def test_tardis_book_snapshots_become_what_changes(tmp_path, depth):
         (1700000000000010, "101,3,99,2,103,1,,"),
     ):
         text += f"binance-futures,BTCUSDT,{us},{us + 5},{levels}{rest}\n"
-    run, summary = take(tmp_path, "tardis", text)
+    run, summary = take(tmp_path, "tardis-book_snapshot", text)
     found = messages_of(run)
     assert [message[0] for message in found] == [
         "SNAPSHOT_BEGIN", "SNAPSHOT_END", "DIFF_BEGIN", "DIFF_BEGIN"
@@ -295,6 +304,21 @@ def test_files_of_other_symbols_are_not_taken_for_the_wanted_one(tmp_path):
     with pytest.raises(UsageError, match="of ETHUSDT by its name, expected BTCUSDT"):
         path = folder / "ETHUSDT-aggTrades-2023-06-22.csv"
         take_path(tmp_path, "binance", path, symbol="BTCUSDT")
+
+
+def test_files_of_two_venues_are_not_one_run(tmp_path):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    (folder / "BTCUSDT2024-01-04.csv").write_text(
+        "timestamp,symbol,side,size,price\n1704326400.1,BTCUSDT,Buy,0.010,42500.10\n"
+    )
+    (folder / "BTCUSDT_2025-05-19.csv").write_text(
+        "id,timestamp,price,volume,side\n1,1747612800074,106453.8,0.003718,sell\n"
+    )
+    with pytest.raises(UsageError, match="of bybit-spot, expected bybit-linear as the files bef"):
+        take_path(tmp_path, "bybit", folder)
+    run, _ = take_path(tmp_path, "bybit-trades", folder / "BTCUSDT2024-01-04.csv")
+    assert messages_of(run)[0][4:6] == (425001, 10)
 
 
 def test_unknown_symbols_are_an_error_that_says_so(tmp_path):

@@ -113,7 +113,8 @@ def test_any_lines_are_rows_or_counted(tmp_path_factory, lines):
     path = tmp_path_factory.mktemp("fuzz") / "ticks.csv"
     header = "timestamp,symbol,price,quantity,side\n"
     path.write_bytes((header + "\n".join(lines)).encode())
-    registry = Registry(FactOptions(), "binance-usdm")
+    registry = Registry(FactOptions())
+    registry.enter(path, "binance-usdm")
     for symbol in ("BTCUSDT", "ETHUSDT"):
         registry.register(symbol)
     problems = Problems(False)
