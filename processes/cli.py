@@ -30,6 +30,9 @@ ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of
 InstanceName = Annotated[
     str, typer.Option("--instance", metavar="NAME", help="Which instance; default: the only one.")
 ]
+RunName = Annotated[
+    str, typer.Option("--run", metavar="RUN", help="A recording instead: its folder, or its id.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -171,17 +174,21 @@ def check(config: ConfigPath, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def rings(instance: InstanceName = "", as_json: AsJson = False) -> None:
+def rings(instance: InstanceName = "", run: RunName = "", as_json: AsJson = False) -> None:
     """Show every ring's ledger.
 
-    It balances: offered = published + dropped, published = consumed + lag.
+    It balances: offered = published + dropped, published = consumed + lag. Of a recording: what was
+    recorded, and what was lost.
     """
     end_quietly_when_nobody_reads()
     kernel_cache.configure()
-    from processes.inspector import show
-    from processes.inspector.instance import Instance, choose_instance
+    from processes.inspector import recorded, show
 
-    show.rings(Instance(choose_instance(instance)), as_json)
+    chosen = recorded.choose(instance, run)
+    if isinstance(chosen, recorded.RecordedInstance):
+        recorded.rings(chosen, as_json)
+    else:
+        show.rings(chosen, as_json)
 
 
 @app.command()
@@ -228,6 +235,7 @@ def tail(
     ] = 10,
     follow: Annotated[bool, typer.Option("-f", help="Go on as records arrive.")] = False,
     instance: InstanceName = "",
+    run: RunName = "",
     as_json: AsJson = False,
 ) -> None:
     """Show the records of a ring as they pass.
@@ -236,25 +244,50 @@ def tail(
     """
     end_quietly_when_nobody_reads()
     kernel_cache.configure()
-    from processes.inspector.instance import Instance, choose_instance
+    from processes.inspector.recorded import choose
     from processes.inspector.tail import tail as show_tail
 
-    show_tail(Instance(choose_instance(instance)), ring, count, follow, as_json)
+    show_tail(choose(instance, run), ring, count, follow, as_json)
 
 
 @app.command()
 def book(
     symbol: Annotated[str, typer.Argument(metavar="SYMBOL", help="Such as BTCUSDT.")],
     instance: InstanceName = "",
+    run: RunName = "",
     as_json: AsJson = False,
 ) -> None:
     """Show the newest book that was sent to the strategy."""
     end_quietly_when_nobody_reads()
     kernel_cache.configure()
     from processes.inspector.book import book as show_book
-    from processes.inspector.instance import Instance, choose_instance
+    from processes.inspector.recorded import choose
 
-    show_book(Instance(choose_instance(instance)), symbol, as_json)
+    show_book(choose(instance, run), symbol, as_json)
+
+
+@app.command()
+def recordings(
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Only of this state folder; default: all known ones."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read every byte; exit code 1 if one is damaged.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the recorded runs, and whether each is complete.
+
+    Known are the state folders in ~/.local/state/tickring and those of the instances on this host.
+
+    Example: tickring recordings --check
+    """
+    end_quietly_when_nobody_reads()
+    kernel_cache.configure()
+    from processes.inspector.recorded import recordings as list_recordings
+
+    raise typer.Exit(list_recordings(state_dir, check, as_json))
 
 
 @app.command()
@@ -353,6 +386,7 @@ def replay(
     )
 
 
+<<<<<<< HEAD
 @app.command()
 def backtest(
     config: ConfigPath,
@@ -401,6 +435,86 @@ def backtest(
             check_lookahead=check_lookahead,
         )
     )
+=======
+@app.command("import")
+def import_(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND", help="capture, binance, bybit, tardis, ticks or hftbacktest."
+        ),
+    ],
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="File, or folder whose files are merged by time.")
+    ],
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="Folder of the new run.")],
+    symbol: Annotated[str, typer.Option(metavar="SYMBOL", help="The only one wanted.")] = "",
+    venue: Annotated[
+        str, typer.Option(metavar="NAME", help="Section of the instruments file.")
+    ] = "",
+    instruments: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Instruments file.")
+    ] = None,
+    tick_size: Annotated[str, typer.Option(metavar="TEXT", help="Price increment.")] = "",
+    lot_size: Annotated[str, typer.Option(metavar="TEXT", help="Quantity increment.")] = "",
+    feed_latency_ns: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Local minus venue time, if a file lacks the first."),
+    ] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad row.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Turn market data of others into a recording.
+
+    capture: lines of local ns and raw JSON. binance: public data, aggTrades, trades, bookTicker,
+    bookDepth. bybit: public trades. tardis: incremental_book_L2, trades, quotes, book_snapshot_5
+    and _25. ticks: timestamp,symbol,price,quantity[,side]. hftbacktest: events as .npz. Plain, .gz
+    or .zip. A file that does not tell what it is: name it, as binance-aggTrades.
+
+    Example: tickring import binance BTCUSDT-aggTrades-2024-08-08.zip runs/btc
+    """
+    kernel_cache.configure()
+    from processes.convert.importer import ImportOptions
+    from processes.convert.importer import run as run_import
+    from processes.convert.registry import FactOptions
+
+    facts = FactOptions(
+        venue=venue,
+        symbol=symbol,
+        instruments=instruments,
+        tick_size=tick_size,
+        lot_size=lot_size,
+    )
+    options = ImportOptions(
+        facts=facts, is_strict=strict, feed_latency_ns=feed_latency_ns, as_json=as_json
+    )
+    raise typer.Exit(run_import(kind, source, destination, options))
+
+
+@app.command()
+def export(
+    which: Annotated[str, typer.Argument(metavar="RUN", help="Folder or id of a recorded run.")],
+    parquet: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Tables by date and symbol.")
+    ] = None,
+    npz: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="Events for hftbacktest.")
+    ] = None,
+    symbol: Annotated[str, typer.Option(metavar="SYMBOL", help="Whose events; --npz.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write a recording for other programs.
+
+    Parquet has prices and quantities twice: in integer grid steps, exact, with the decimals in the
+    metadata, and as float64.
+
+    Example: tickring export runs/btc --parquet tables
+    """
+    kernel_cache.configure()
+    from processes.convert.export import run as run_export
+
+    raise typer.Exit(run_export(which, parquet=parquet, npz=npz, symbol=symbol, as_json=as_json))
+>>>>>>> convert
 
 
 def main() -> None:
