@@ -386,7 +386,6 @@ def replay(
     )
 
 
-<<<<<<< HEAD
 @app.command()
 def backtest(
     config: ConfigPath,
@@ -435,7 +434,8 @@ def backtest(
             check_lookahead=check_lookahead,
         )
     )
-=======
+
+
 @app.command("import")
 def import_(
     kind: Annotated[
@@ -514,7 +514,6 @@ def export(
     from processes.convert.export import run as run_export
 
     raise typer.Exit(run_export(which, parquet=parquet, npz=npz, symbol=symbol, as_json=as_json))
->>>>>>> convert
 
 
 def main() -> None:

@@ -67,11 +67,8 @@ class Config(Base, kw_only=True):
         instruments_file: relative to the file.
         idle: how the hot processes wait; "auto" decides by the cores there are.
         simulator: the local venue; paper mode only.
-<<<<<<< HEAD
         backtest: the simulated venue of `tickring backtest`; not looked at by a running system.
-=======
         recorder: what to keep of the run; without the table nothing is recorded.
->>>>>>> convert
         folder: where the file lies; set by the loader.
     """
 
@@ -88,11 +85,8 @@ class Config(Base, kw_only=True):
     gateway: GatewayConfig = GatewayConfig()
     rest: RestConfig = RestConfig()
     simulator: VenueConfig | None = None
-<<<<<<< HEAD
     backtest: BacktestConfig | None = None
-=======
     recorder: RecorderConfig | None = None
->>>>>>> convert
     supervisor: SupervisorConfig = SupervisorConfig()
     folder: str = ""
 

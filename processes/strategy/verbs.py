@@ -53,17 +53,13 @@ def is_tradable(d, i):
     )
 
 
-<<<<<<< HEAD
 @njit(cache=True, _nrt=False)
-=======
-@njit(cache=True)
 def is_fresh(d, i, age_ns_max):
     """Return True if instrument i is tradable and its book's event came at most this long ago."""
     return is_tradable(d, i) and d.words[at.NOW_NS] - d.books[i]["ts_recv_ns"] <= age_ns_max
 
 
-@njit(cache=True)
->>>>>>> convert
+@njit(cache=True, _nrt=False)
 def mid(book):
     """Return (bid + ask) / 2 in price steps, a float; 0.0 without both sides."""
     if book["bid_count"] == 0 or book["ask_count"] == 0:
@@ -120,10 +116,7 @@ def vwap(book, side, qty_steps):
     return 0.0
 
 
-<<<<<<< HEAD
 @njit(cache=True, _nrt=False)
-=======
-@njit(cache=True)
 def clip_steps(d, i, notional, price):
     """Return the whole lots, at least one, that `notional` pays for at `price`.
 
@@ -141,14 +134,13 @@ def clip_steps(d, i, notional, price):
     return max(int(min(notional * scale / price, _CLIP_MAX)) // lot, 1) * lot
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def is_enough(d, i, price_steps, qty_steps):
     """Return True if an order of this size is worth the venue's least notional."""
     return 1.0 * price_steps * qty_steps >= d.instruments[i]["min_notional_steps2"]
 
 
-@njit(cache=True)
->>>>>>> convert
+@njit(cache=True, _nrt=False)
 def refuse(d, reject):
     """Count a refusal and return it as the verbs do."""
     d.words[at.LAST_REJECT] = reject
@@ -347,10 +339,7 @@ def cancel(d, handle):
     return 0
 
 
-<<<<<<< HEAD
 @njit(cache=True, _nrt=False)
-=======
-@njit(cache=True)
 def find_live_order(d, i):
     """Return the slot of an order of instrument i that may still be open at the venue, or -1."""
     for slot in range(ORDER_SLOTS_MAX):
@@ -359,7 +348,7 @@ def find_live_order(d, i):
     return -1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def take(d, i, side, qty_steps, slippage_bps, reduce_only):
     """Take what is on the other side at once: an IOC limit order bounded around the touch.
 
@@ -389,7 +378,7 @@ def take(d, i, side, qty_steps, slippage_bps, reduce_only):
     return send(d, i, side, OrderType.LIMIT, TimeInForce.IOC, price, qty, reduce_only)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def take_out(d, i, slippage_bps):
     """Trade the whole position of instrument i away at once: `take`, reduce-only.
 
@@ -401,8 +390,7 @@ def take_out(d, i, slippage_bps):
     return take(d, i, side, abs(held), slippage_bps, 1)
 
 
-@njit(cache=True)
->>>>>>> convert
+@njit(cache=True, _nrt=False)
 def quote_index(i, side, level):
     """Return the place of a quote in Desk.quotes."""
     return (i * 2 + (0 if side == Side.BID else 1)) * QUOTE_LEVELS_MAX + level
