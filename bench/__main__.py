@@ -9,7 +9,17 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("ring", "decode", "book", "matching", "observers", "transport", "demo", "stress")
+NAMES = (
+    "ring",
+    "decode",
+    "book",
+    "matching",
+    "observers",
+    "recorder",
+    "transport",
+    "demo",
+    "stress",
+)
 
 
 def main() -> int:

@@ -114,21 +114,22 @@ def get_word(words, index):
 
 
 class Scene:
-    """A ring, its two ends and the 4 bystanders, for one run."""
+    """A ring, its two ends and some bystanders, for one run."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, bystanders: int = OBSERVERS) -> None:
         self.session = session
+        self.bystanders = bystanders
         self.name = registry.ring_name(INSTANCE, "a", "market", "b")
         self.cycles_per_ns = cycles_per_ns()
         self._compile()
 
     def run(self, bystander: Callable[[np.ndarray], None], bursts: int) -> Result:
-        """Return the producer's ns per record with 4 such bystanders."""
+        """Return the producer's ns per record with so many such bystanders."""
         segment.unlink(self.name)
         create_ring(self.name, MARKET, CAPACITY)
         shared = shared_words(80)
         count = bursts * BURST_RECORDS
-        notes = [shared_words(80) for _ in range(OBSERVERS)]
+        notes = [shared_words(80) for _ in range(self.bystanders)]
 
         def consume() -> None:
             self.session.pin(1)

@@ -33,6 +33,7 @@ from shm.ring import (
     anonymous_ring,
     available,
     create_ring,
+    look_ahead,
     publish,
     release,
     try_claim,
@@ -105,6 +106,7 @@ def read_all(inp, count, shared):
             cpu_relax()
             continue
         for sequence in range(first, end):
+            look_ahead(inp, sequence)
             mixed = 0
             for word in range(8):
                 mixed ^= slots[sequence & mask, word] + (sequence << 3)

@@ -2,6 +2,7 @@
 
 TickringError
 ├── UsageError           2   the command line is wrong
+├── DataError           65   an input file holds something else than it should
 ├── UnavailableError    69   a segment, a process or the venue is not there
 ├── SegmentError        69   a segment is there and unusable: wrong layout, owner, checksum
 ├── BugError            70   a promise of ours is broken
@@ -19,6 +20,12 @@ class UsageError(TickringError):
     """The command line is wrong."""
 
     exit_code = 2
+
+
+class DataError(TickringError):
+    """An input file holds something else than it should."""
+
+    exit_code = 65
 
 
 class UnavailableError(TickringError):

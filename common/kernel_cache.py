@@ -21,6 +21,7 @@ PACKAGES = ("common", "shm", "processes")
 GENERATIONS_MAX = 8
 _IN_USE_NS_MAX = 3_600_000_000_000  # a younger one may be filled by somebody right now
 _VARIABLE = "NUMBA_CACHE_DIR"
+_NAMES = "names1"  # how common/kernel_locator.py has numba name compiled functions
 _LOCATOR = "common.kernel_locator.ClosureLocator"
 
 
@@ -61,7 +62,7 @@ def cache_key() -> str:
     flag = os.environ.get("NUMBA_BOUNDSCHECK", "") or "default"
     host = hashlib.sha256(cpu_name().encode()).hexdigest()[:8]
     python = f"py{sys.version_info.major}{sys.version_info.minor}"
-    return f"numba{metadata.version('numba')}-{python}-{host}-{flag}"
+    return f"numba{metadata.version('numba')}-{python}-{host}-{_NAMES}-{flag}"
 
 
 def source_files() -> list[Path]:

@@ -4,6 +4,10 @@ numba's own stamp covers the file that defines a kernel and not the files of the
 so an edit there would leave stale code in use. Here the folder's name is a hash over the file and
 everything it imports from this project (or from its own folder), however deep: an edit recompiles
 what can see it and nothing else, and a revert finds the old code again.
+
+It also has numba name compiled functions by what their record arguments are. numba's own name of a
+record type is a number counted in each process, so that two strategies compiled by two processes
+may bear the same names, and one that is loaded behind the other calls the other's code.
 """
 
 import ast
@@ -12,6 +16,7 @@ import os
 from functools import cache
 from pathlib import Path
 
+from numba.core import types
 from numba.core.caching import UserProvidedCacheLocator
 
 from common.kernel_cache import ROOT
@@ -23,6 +28,14 @@ class ClosureLocator(UserProvidedCacheLocator):
     def __init__(self, py_func: object, py_file: str) -> None:
         super().__init__(py_func, py_file)
         self._cache_path = os.path.join(os.environ["NUMBA_CACHE_DIR"], folder_name(Path(py_file)))
+
+
+def record_name(record: types.Record) -> tuple[str, tuple[str]]:
+    """Return what numba is to name a record type by: the same in every process."""
+    return "Record", (hashlib.sha256(record.name.encode()).hexdigest()[:16],)
+
+
+types.Record.mangling_args = property(record_name)  # type: ignore[assignment, method-assign]
 
 
 @cache

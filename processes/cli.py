@@ -1,21 +1,28 @@
 """The command line: `tickring VERB`; checks the platform, then imports only what the verb needs."""
 
 import platform
-import re
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import typer.core
 
 from common import kernel_cache
-from common.errors import TickringError, UnavailableError, UsageError
+from common.errors import TickringError, UnavailableError
+from processes import cli_studies
+from processes.cli_options import (
+    AsJson,
+    ConfigPath,
+    DataPaths,
+    InstanceName,
+    ManyValues,
+    RunName,
+    parse_duration,
+)
 
 PYTHON_MIN, PYTHON_END = (3, 11), (3, 14)
-_UNITS_NS = {"ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000}
-_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h)")
+
 
 app = typer.Typer(
     name="tickring",
@@ -26,12 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
 )
-
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of a set-up.")]
-InstanceName = Annotated[
-    str, typer.Option("--instance", metavar="NAME", help="Which instance; default: the only one.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def check_platform() -> None:
@@ -46,44 +47,6 @@ def check_platform() -> None:
     if not PYTHON_MIN <= sys.version_info[:2] < PYTHON_END:
         found = platform.python_version()
         raise UnavailableError(f"python: {found}, expected 3.11, 3.12 or 3.13")
-
-
-def parse_duration(text: str, option: str = "--for") -> int:
-    """Read "30s", "5m", "1h" or "500ms" as nanoseconds; "" is 0.
-
-    Raises:
-        UsageError: anything else.
-    """
-    if not text:
-        return 0
-    match = _DURATION.fullmatch(text)
-    if match is None or int(match[1]) == 0:
-        raise UsageError(f"{option}: {text!r}, expected a number and ms, s, m or h, such as 30s")
-    return int(match[1]) * _UNITS_NS[match[2]]
-
-
-class ManyValues(typer.core.TyperCommand):
-    """A command whose --data and --grid take several values: `--data A B` is A and B.
-
-    A value of --grid has a "=", and a config file is no data: so the end is seen.
-    """
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give every value its own option."""
-        spread: list[str] = []
-        option = ""
-        for text in args:
-            is_value = text != "" and not text.startswith("-")
-            if option and spread[-1] != option:  # it has one already
-                fits = "=" in text if option == "--grid" else not text.endswith(".toml")
-                if is_value and fits:
-                    spread.append(option)
-                else:
-                    option = ""
-            if text in ("--data", "--grid"):
-                option = text
-            spread.append(text)
-        return super().parse_args(ctx, spread)
 
 
 def end_quietly_when_nobody_reads() -> None:
@@ -196,17 +159,21 @@ def check(config: ConfigPath, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def rings(instance: InstanceName = "", as_json: AsJson = False) -> None:
+def rings(instance: InstanceName = "", run: RunName = "", as_json: AsJson = False) -> None:
     """Show every ring's ledger.
 
-    It balances: offered = published + dropped, published = consumed + lag.
+    It balances: offered = published + dropped, published = consumed + lag. Of a recording: what was
+    recorded, and what was lost.
     """
     end_quietly_when_nobody_reads()
     kernel_cache.configure()
-    from processes.inspector import show
-    from processes.inspector.instance import Instance, choose_instance
+    from processes.inspector import recorded, show
 
-    show.rings(Instance(choose_instance(instance)), as_json)
+    chosen = recorded.choose(instance, run)
+    if isinstance(chosen, recorded.RecordedInstance):
+        recorded.rings(chosen, as_json)
+    else:
+        show.rings(chosen, as_json)
 
 
 @app.command()
@@ -253,6 +220,7 @@ def tail(
     ] = 10,
     follow: Annotated[bool, typer.Option("-f", help="Go on as records arrive.")] = False,
     instance: InstanceName = "",
+    run: RunName = "",
     as_json: AsJson = False,
 ) -> None:
     """Show the records of a ring as they pass.
@@ -261,25 +229,50 @@ def tail(
     """
     end_quietly_when_nobody_reads()
     kernel_cache.configure()
-    from processes.inspector.instance import Instance, choose_instance
+    from processes.inspector.recorded import choose
     from processes.inspector.tail import tail as show_tail
 
-    show_tail(Instance(choose_instance(instance)), ring, count, follow, as_json)
+    show_tail(choose(instance, run), ring, count, follow, as_json)
 
 
 @app.command()
 def book(
     symbol: Annotated[str, typer.Argument(metavar="SYMBOL", help="Such as BTCUSDT.")],
     instance: InstanceName = "",
+    run: RunName = "",
     as_json: AsJson = False,
 ) -> None:
     """Show the newest book that was sent to the strategy."""
     end_quietly_when_nobody_reads()
     kernel_cache.configure()
     from processes.inspector.book import book as show_book
-    from processes.inspector.instance import Instance, choose_instance
+    from processes.inspector.recorded import choose
 
-    show_book(Instance(choose_instance(instance)), symbol, as_json)
+    show_book(choose(instance, run), symbol, as_json)
+
+
+@app.command()
+def recordings(
+    state_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Only of this state folder; default: all known ones."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read every byte; exit code 1 if one is damaged.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the recorded runs, and whether each is complete.
+
+    Known are the state folders in ~/.local/state/tickring and those of the instances on this host.
+
+    Example: tickring recordings --check
+    """
+    end_quietly_when_nobody_reads()
+    kernel_cache.configure()
+    from processes.inspector.recorded import recordings as list_recordings
+
+    raise typer.Exit(list_recordings(state_dir, check, as_json))
 
 
 @app.command()
@@ -378,21 +371,6 @@ def replay(
     )
 
 
-DataPaths = Annotated[
-    list[Path],
-    typer.Option("--data", metavar="PATH...", help="Runs, captures, .npz; SYMBOL=PATH."),
-]
-Grid = Annotated[
-    list[str], typer.Option("--grid", metavar="KEY=A,B,C...", help="Keys and the values to try.")
-]
-Metric = Annotated[
-    str, typer.Option("--metric", metavar="NAME", help="Figure of the report to rank by.")
-]
-Jobs = Annotated[
-    int, typer.Option("--jobs", metavar="N", min=0, help="Processes at once; 0: one per core.")
-]
-
-
 @app.command(cls=ManyValues)
 def backtest(
     config: ConfigPath,
@@ -438,84 +416,87 @@ def backtest(
     )
 
 
-@app.command(cls=ManyValues)
-def sweep(
-    config: ConfigPath,
-    data: DataPaths,
-    grid: Grid,
-    jobs: Jobs = 0,
-    engine: Annotated[
-        str, typer.Option("--engine", metavar="NAME", help="local, or ray: a cluster.")
-    ] = "local",
-    address: Annotated[
-        str, typer.Option("--address", metavar="HOST:PORT", help="Of the cluster; default: here.")
+@app.command("import")
+def import_(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND", help="capture, binance, bybit, tardis, ticks or hftbacktest."
+        ),
+    ],
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="File, or folder whose files are merged by time.")
+    ],
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="Folder of the new run.")],
+    symbol: Annotated[str, typer.Option(metavar="SYMBOL", help="The only one wanted.")] = "",
+    venue: Annotated[
+        str, typer.Option(metavar="NAME", help="Section of the instruments file.")
     ] = "",
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Results; default: CONFIG's name, .sweep."),
+    instruments: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="Instruments file.")
     ] = None,
-    metric: Metric = "pnl",
+    tick_size: Annotated[str, typer.Option(metavar="TEXT", help="Price increment.")] = "",
+    lot_size: Annotated[str, typer.Option(metavar="TEXT", help="Quantity increment.")] = "",
+    feed_latency_ns: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Local minus venue time, if a file lacks the first."),
+    ] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad row.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Backtest all combinations of a grid, and rank them.
+    """Turn market data of others into a recording.
 
-    Each result is kept at once: a sweep that was stopped, started again, computes what is missing.
+    capture: lines of local ns and raw JSON. binance: public data, aggTrades, trades, bookTicker,
+    bookDepth. bybit: public trades. tardis: incremental_book_L2, trades, quotes, book_snapshot_5
+    and _25. ticks: timestamp,symbol,price,quantity[,side]. hftbacktest: events as .npz. Plain, .gz
+    or .zip. A file that does not tell what it is: name it, as binance-aggTrades.
 
-    Example: tickring sweep configs/backtest.toml --data btc.npz --grid qty_steps=5,10
+    Example: tickring import binance BTCUSDT-aggTrades-2024-08-08.zip runs/btc
     """
     kernel_cache.configure()
-    from processes.backtest.study import plan_of
-    from processes.backtest.subject import BACKTESTER
-    from processes.backtest.sweep import engine_of, run_sweep
+    from processes.convert.importer import ImportOptions
+    from processes.convert.importer import run as run_import
+    from processes.convert.registry import FactOptions
 
-    plan = plan_of(config, data, grid, metric, jobs)
-    chosen = engine_of(engine, BACKTESTER, address)
-    folder = out or Path(f"{config.stem}.sweep")
-    raise typer.Exit(run_sweep(plan, BACKTESTER, folder, chosen, as_json))
-
-
-@app.command(name="walk-forward", cls=ManyValues)
-def walk_forward(
-    config: ConfigPath,
-    data: DataPaths,
-    grid: Grid,
-    in_sample: Annotated[
-        str, typer.Option("--in", metavar="TIME", help="Length of the window to choose on.")
-    ],
-    out_of_sample: Annotated[
-        str, typer.Option("--out", metavar="TIME", help="Length of the window to be judged on.")
-    ],
-    step: Annotated[
-        str, typer.Option("--step", metavar="TIME", help="Between windows; default: --out.")
-    ] = "",
-    metric: Metric = "pnl",
-    jobs: Jobs = 0,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--dir", metavar="DIR", help="Results; default: CONFIG's name, .walk."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Choose parameters on one window, judge on the next.
-
-    Only what the choices were worth out of sample is reported.
-
-    Example: tickring walk-forward configs/backtest.toml --data btc.npz --grid qty_steps=5,10
-    --in 10m --out 2m
-    """
-    lengths_ns = (
-        parse_duration(in_sample, "--in"),
-        parse_duration(out_of_sample, "--out"),
-        parse_duration(step, "--step"),
+    facts = FactOptions(
+        venue=venue,
+        symbol=symbol,
+        instruments=instruments,
+        tick_size=tick_size,
+        lot_size=lot_size,
     )
-    kernel_cache.configure()
-    from processes.backtest.study import plan_of
-    from processes.backtest.subject import backtester
-    from processes.backtest.walk_forward import run_walk_forward
+    options = ImportOptions(
+        facts=facts, is_strict=strict, feed_latency_ns=feed_latency_ns, as_json=as_json
+    )
+    raise typer.Exit(run_import(kind, source, destination, options))
 
-    plan = plan_of(config, data, grid, metric, jobs)
-    target = folder or Path(f"{config.stem}.walk")
-    raise typer.Exit(run_walk_forward(plan, backtester(), lengths_ns, target, as_json))
+
+@app.command()
+def export(
+    which: Annotated[str, typer.Argument(metavar="RUN", help="Folder or id of a recorded run.")],
+    parquet: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Tables by date and symbol.")
+    ] = None,
+    npz: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="Events for hftbacktest.")
+    ] = None,
+    symbol: Annotated[str, typer.Option(metavar="SYMBOL", help="Whose events; --npz.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write a recording for other programs.
+
+    Parquet has prices and quantities twice: in integer grid steps, exact, with the decimals in the
+    metadata, and as float64.
+
+    Example: tickring export runs/btc --parquet tables
+    """
+    kernel_cache.configure()
+    from processes.convert.export import run as run_export
+
+    raise typer.Exit(run_export(which, parquet=parquet, npz=npz, symbol=symbol, as_json=as_json))
+
+
+cli_studies.add_to(app)
 
 
 def main() -> None:

@@ -18,13 +18,14 @@ from processes.backtest.config import BacktestConfig
 from processes.book.config import BookConfig
 from processes.feed.config import FeedConfig
 from processes.gateway.config import GatewayConfig
+from processes.recorder.config import RecorderConfig
 from processes.rest.config import RestConfig
 from processes.risk.config import RiskConfig
 from processes.risk.limits import limit_table
 from processes.strategy.config import StrategyConfig
 from processes.supervisor.config import SupervisorConfig
 from processes.venue.config import VenueConfig
-from processes.wiring import Plan, plan_of
+from processes.wiring import SECRET_LAYOUTS, Plan, plan_of
 
 URL_FIELDS = ("rest_url", "public_url", "market_url", "private_url", "ws_api_url")
 KEY_FIELDS = ("api_key_file", "secret_key_file")
@@ -67,6 +68,7 @@ class Config(Base, kw_only=True):
         idle: how the hot processes wait; "auto" decides by the cores there are.
         simulator: the local venue; paper mode only.
         backtest: the simulated venue of `tickring backtest`; not looked at by a running system.
+        recorder: what to keep of the run; without the table nothing is recorded.
         folder: where the file lies; set by the loader.
     """
 
@@ -84,6 +86,7 @@ class Config(Base, kw_only=True):
     rest: RestConfig = RestConfig()
     simulator: VenueConfig | None = None
     backtest: BacktestConfig | None = None
+    recorder: RecorderConfig | None = None
     supervisor: SupervisorConfig = SupervisorConfig()
     folder: str = ""
 
@@ -92,7 +95,7 @@ class Config(Base, kw_only=True):
             self._check_paper()
         else:
             self._check_live()
-        plan = plan_of(self.simulator is not None)
+        plan = self.plan
         known = {process.name for process in plan.processes}
         for name in self.supervisor.cores:
             if name not in known:
@@ -101,6 +104,15 @@ class Config(Base, kw_only=True):
         for key in self.supervisor.ring_capacity:
             if key not in keys:
                 raise ValueError(f"supervisor.ring_capacity.{key}: expected one of {sorted(keys)}")
+        keys = {ring.key for ring in plan.rings if ring.layout not in SECRET_LAYOUTS}
+        for key in self.recorder.rings if self.recorder else ():
+            if key not in keys:
+                raise ValueError(f"recorder.rings: {key!r}, expected some of {sorted(keys)}")
+
+    @property
+    def plan(self) -> Plan:
+        """What the set-up runs."""
+        return plan_of(self.simulator is not None, self.recorder is not None)
 
     def _check_paper(self) -> None:
         if self.simulator is None:
@@ -195,7 +207,7 @@ def load_config(path: Path, instance: str = "") -> Loaded:
         config=config,
         state_dir=state_dir,
         instruments=registered,
-        plan=plan_of(config.simulator is not None),
+        plan=config.plan,
         notes=notes,
     )
 

@@ -50,8 +50,8 @@ NO_FD = -1
 
 
 def phase_word(spec: ProcessSpec) -> int:
-    """Return which word of the phase page a process follows; essential ones leave last."""
-    return 1 if spec.is_essential else 0
+    """Return which word of the phase page a process follows: 1 leaves when all of 0 have left."""
+    return 1 if spec.is_essential or spec.is_observer else 0
 
 
 class Peers:

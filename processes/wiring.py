@@ -51,6 +51,7 @@ class ProcessSpec(NamedTuple):
         core_group: which processes share a core when there are too few: "order" or "market".
         is_hot: gets a core of its own when there are enough.
         is_essential: the run ends when it dies; it is not restarted.
+        is_observer: it only watches: the run goes on without it, and it leaves after the others.
     """
 
     name: str
@@ -58,6 +59,25 @@ class ProcessSpec(NamedTuple):
     core_group: Literal["order", "market"]
     is_hot: bool
     is_essential: bool = False
+    is_observer: bool = False
+
+
+class StateSpec(NamedTuple):
+    """One committed state block (shm/turn.py) that the recorder takes checkpoints of.
+
+    Attributes:
+        process, what: the parts of its segment's name.
+        turn_word: word of the block that counts turns.
+    """
+
+    process: str
+    what: str
+    turn_word: int
+
+    @property
+    def key(self) -> str:
+        """Name without the instance."""
+        return f"{self.process}.{self.what}"
 
 
 class Plan(NamedTuple):
@@ -70,6 +90,9 @@ class Plan(NamedTuple):
 
 VENUE = ProcessSpec(
     "venue", "processes.supervisor.simulator:build", "market", False, is_essential=True
+)
+RECORDER = ProcessSpec(
+    "recorder", "processes.recorder.app:build", "market", False, is_observer=True
 )
 PROCESSES = (
     ProcessSpec("feed", "processes.feed.app:build", "market", True),
@@ -104,7 +127,13 @@ TABLES = (
 )
 
 
-def plan_of(has_simulator: bool) -> Plan:
-    """Return the plan of a set-up, with or without the local venue."""
+STATES = (StateSpec("strategy", "state", 14),)
+SECRET_LAYOUTS = {"SESSION"}  # a listen key: who has it reads the account
+
+
+def plan_of(has_simulator: bool, has_recorder: bool = False) -> Plan:
+    """Return the plan of a set-up, with or without the local venue and the recorder."""
     processes = (VENUE, *PROCESSES) if has_simulator else PROCESSES
+    if has_recorder:
+        processes = (*processes, RECORDER)
     return Plan(processes, RINGS, TABLES)

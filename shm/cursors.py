@@ -22,7 +22,8 @@ import numpy as np
 from numba import njit
 
 from common.enums import GapReason, MarketKind
-from shm.atomics import fence_release, load_acquire, store_release
+from common.records import SLOT_WORDS
+from shm.atomics import fence_release, load_acquire, prefetch, store_release
 from shm.doorbell import ring_if_asleep
 from shm.words import (
     C_CURSOR,
@@ -54,6 +55,7 @@ from shm.words import (
 )
 
 RING_FULL = -1
+LOOK_AHEAD_SLOTS = 48  # far enough to hide the way from the producer's core (bench/ring.py)
 _GAP_HEADER = int(MarketKind.GAP) | 1 << 16  # kind, flags 0, slot_count 1
 
 
@@ -301,6 +303,22 @@ def available(inp):
     if first >= end:  # recovery of a turn may have gone beyond what was seen
         end = _refresh_end(inp)
     return first, end
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def look_ahead(inp, sequence):
+    """Ask the producer's core for a slot that will be read soon; once per record of a long batch.
+
+    A cache line comes over only when it is asked for, and a core asks for few at a time. Only
+    published slots are asked for: one that is being written would be taken from its writer.
+
+    Args:
+        inp: In of a market ring, after `available`; read.
+        sequence: being read now.
+    """
+    ahead = sequence + LOOK_AHEAD_SLOTS
+    if ahead < inp.local[L_END]:
+        prefetch(inp.slots, (ahead & (inp.local[L_CAPACITY] - 1)) * SLOT_WORDS)
 
 
 @njit(cache=True, _nrt=False, forceinline=True)

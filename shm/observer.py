@@ -8,29 +8,33 @@ from shm.atomics import fence_acquire, load_acquire
 from shm.cursors import load_word
 from shm.ring import DATA_PAGE, FLAG_OVERWRITE, layout_of, ledger, shaped
 from shm.segment import CONSUMER_PAGE, OWN_PAGE, PAGE_BYTES, Header, Kind, Role, Segment
-from shm.words import P_CLAIM, P_CURSOR
+from shm.words import C_CURSOR, P_CLAIM, P_CURSOR
 
 
 @njit(cache=True, _nrt=False)
-def _copy_valid(slots, producer, first, end, copy):
+def _copy_valid(slots, width, producer, first, end, copy):
     """Copy [first, end) out of a ring that the producer may overwrite meanwhile.
 
     Args:
-        slots: int64[capacity, n], read-only: the slots of any ring as words.
+        slots: int64[capacity * width], read-only: the slots of any ring as words.
+        width: words of a slot.
         producer: int64[512], the producer page, read-only.
-        first, end: sequences.
-        copy: int64[end - first, n], changed.
+        first, end: sequences, at most the capacity apart.
+        copy: int64[at least (end - first) * width], changed.
 
     Returns:
         True if no slot of the copy was claimed again before the copy was done.
 
     Order: the acquire fence keeps the copy before the load of the claim cursor.
     """
-    capacity = len(slots)
-    for sequence in range(first, end):
-        slot = sequence & (capacity - 1)
-        for word in range(slots.shape[1]):
-            copy[sequence - first, word] = slots[slot, word]
+    capacity = len(slots) // width
+    start = (first & (capacity - 1)) * width
+    count = (end - first) * width
+    head = min(count, len(slots) - start)
+    for i in range(head):
+        copy[i] = slots[start + i]
+    for i in range(head, count):
+        copy[i] = slots[i - head]
     fence_acquire()
     return first >= load_acquire(producer, P_CLAIM) - capacity
 
@@ -40,6 +44,8 @@ class Observer:
 
     Attributes:
         record: record name of the ring.
+        width: words of a slot.
+        first_sequence: of the ring's first record.
         next_sequence: where it reads on.
         read_count, lapped_count: its own ledger since `start_sequence`.
     """
@@ -65,12 +71,12 @@ class Observer:
         self._producer = self._segment.map_words(OWN_PAGE, writable=False)
         size = self.capacity * int(self._segment.header[Header.RECORD_BYTES])
         data = self._segment.map_bytes(DATA_PAGE * PAGE_BYTES, size, writable=False)
-        self._slots = data.view(np.int64).reshape(self.capacity, -1)
+        self._consumer: np.ndarray | None = None
+        self._slots = data.view(np.int64)
+        self.width = len(self._slots) // self.capacity
+        self.first_sequence = int(self._segment.header[Header.FIRST_SEQUENCE])
         published = self.published
-        oldest = max(
-            int(self._segment.header[Header.FIRST_SEQUENCE]),
-            int(load_word(self._producer, P_CLAIM)) - self.capacity,
-        )
+        oldest = max(self.first_sequence, int(load_word(self._producer, P_CLAIM)) - self.capacity)
         self.start_sequence = min(oldest, published) if from_oldest else published
         self.next_sequence = self.start_sequence
         self.read_count = 0
@@ -94,18 +100,50 @@ class Observer:
             first_sequence were overwritten unread; then there are no records, and reading goes on
             at the producer cursor, which is a message boundary.
         """
+        ahead = max(0, min(self.lag, limit))
+        copy = np.empty((ahead, self.width), np.int64)
+        count, lapped = self.read_into(copy.reshape(-1))
+        records = shaped(copy.view(np.uint8).reshape(-1), self.record)[:count]
+        return records, self.next_sequence - count, lapped
+
+    def read_into(self, buffer: np.ndarray) -> tuple[int, int]:
+        """Copy as many records as a buffer holds; for readers that take all there is, for ever.
+
+        Args:
+            buffer: int64[n], changed; the records, one behind the other.
+
+        Returns:
+            (count, lapped): the records are those before `next_sequence`; lapped > 0 means that so
+            many before `next_sequence` were overwritten unread, see `read`; then count is 0.
+        """
         first, published = self.next_sequence, self.published
-        end = min(published, first + limit)
-        copy = np.empty((end - first, self._slots.shape[1]), np.int64)
-        records = shaped(copy.view(np.uint8).reshape(-1), self.record)
-        if _copy_valid(self._slots, self._producer, first, end, copy):
+        end = min(published, first + len(buffer) // self.width)
+        is_there = end - first <= self.capacity
+        if is_there and _copy_valid(self._slots, self.width, self._producer, first, end, buffer):
             self.next_sequence = end
             self.read_count += end - first
-            return records, first, 0
+            return end - first, 0
         self.next_sequence = self.published
         lapped = self.next_sequence - first
         self.lapped_count += lapped
-        return records[:0], self.next_sequence, lapped
+        return 0, lapped
+
+    @property
+    def consumed(self) -> int:
+        """Consumer cursor."""
+        if self._consumer is None:
+            self._consumer = self._segment.map_words(CONSUMER_PAGE, writable=False)
+        return int(load_word(self._consumer, C_CURSOR))
+
+    @property
+    def is_written(self) -> bool:
+        """True while a living process is the producer."""
+        return self._segment.is_role_held(Role.PRODUCER)
+
+    @property
+    def header(self) -> bytes:
+        """Header page of the ring."""
+        return self._segment.header.tobytes()
 
     def close(self) -> None:
         """Leave the ring."""
@@ -137,3 +175,11 @@ def ring_stats(name: str) -> dict[str, int]:
     finally:
         ring.close()
     return stats
+
+
+def warm_up() -> None:
+    """Compile the kernels for the types that an observer has."""
+    page = np.zeros(PAGE_BYTES // 8, np.int64)
+    page.flags.writeable = False
+    load_word(page, P_CURSOR)
+    _copy_valid(page, 1, page, 0, 0, np.zeros(1, np.int64))

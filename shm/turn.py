@@ -24,7 +24,7 @@ from shm.atomics import fence_acquire, load_acquire, multiply_wrapping, store_re
 from shm.cursors import abandon, count_offered, publish, release, take_back
 from shm.doorbell import Words
 from shm.ring import Consumer, Producer
-from shm.segment import OWN_PAGE, PAGE_BYTES, Kind, Role, Segment, hash_bytes
+from shm.segment import OWN_PAGE, PAGE_BYTES, Header, Kind, Role, Segment, hash_bytes
 from shm.words import (
     L_CLAIMED,
     L_PUBLISHED,
@@ -251,6 +251,25 @@ class Twin:
                 held.take_role(Role.WRITER, control)
             data = held.map_bytes(2 * PAGE_BYTES, 2 * dtype.itemsize, writable=writable)
         return cls(name, data.view(dtype), control, held)
+
+    @classmethod
+    def watch(cls, name: str) -> "Twin":
+        """Attach read-only, whatever the block's layout: as words.
+
+        Raises:
+            UnavailableError: no such segment. SegmentError: not usable.
+        """
+        held = Segment.attach(name, Kind.TWIN, writable=False)
+        size = int(held.header[Header.RECORD_BYTES])
+        with held.closed_on_error():
+            control = held.map_words(OWN_PAGE, writable=False)
+            data = held.map_bytes(2 * PAGE_BYTES, 2 * size, writable=False)
+        return cls(name, data.view(np.dtype([("words", "<i8", (size // 8,))])), control, held)
+
+    @property
+    def header(self) -> bytes:
+        """Header page of the segment; empty in private memory."""
+        return b"" if self._segment is None else self._segment.header.tobytes()
 
     @property
     def flips(self) -> int:

@@ -9,7 +9,7 @@ import pytest
 from tests.support import ROOT
 
 LAYERS = {"common": {"common"}, "shm": {"common", "shm"}, "processes": {"common", "shm"}}
-COMPOSITION_ROOTS = {"supervisor", "replay", "backtest", "inspector"}
+COMPOSITION_ROOTS = {"supervisor", "replay", "backtest", "inspector", "convert"}
 CLI_FILES = {"processes/cli.py"}
 CLI_PACKAGES = {"supervisor", "inspector", "replay", "backtest", "convert"}
 LINES_MAX = 600

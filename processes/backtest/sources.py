@@ -1,6 +1,7 @@
 """What a backtest can be fed with: hftbacktest's event arrays, captures, recorded runs.
 
-Every loader gives EVENT rows of one instrument, in both orders.
+Every loader gives EVENT rows of one instrument, in both orders. What stands in slots is read in
+recorded.py.
 """
 
 import zipfile
@@ -12,6 +13,7 @@ from common.enums import Side
 from common.errors import UsageError
 from common.instruments import Instrument
 from processes.backtest.events import AT_LOCAL, AT_VENUE, EVENT, EventKind
+from processes.backtest.recorded import load_capture, load_run
 
 # hftbacktest 2.x, "Data": the low byte of `ev` is the kind, the high bits are flags.
 HFT_FIELDS = ("ev", "exch_ts", "local_ts", "px", "qty")
@@ -118,12 +120,19 @@ def load_source(
     """Return the events in one path: (instrument, EVENT[m]), ...; see `run.load_data`."""
     symbol, equals, rest = str(path).partition("=")
     known = {instrument.symbol: instrument for instrument in instruments}
+    instrument = instruments[0] if len(instruments) == 1 else None
     if equals and symbol in known:
         instrument, path = known[symbol], Path(rest)
-    else:
-        instrument = instruments[0]
     if not path.exists():
         raise UsageError(f"--data: {path} is not there, expected a file or a recorded run")
-    if path.suffix in (".npz", ".npy"):
-        return [(instrument.instrument_id, load_npz(path, instrument, notes))]
-    raise UsageError(f"--data: {path}, expected .npz")
+    if path.is_dir():
+        return load_run(path, instruments, notes)
+    if path.suffix not in (".npz", ".npy"):
+        wanted = [instrument] if instrument else instruments
+        return [(one.instrument_id, load_capture(path, one, notes)) for one in wanted]
+    if instrument is None:
+        raise UsageError(
+            f"--data: {path} does not say whose events it holds, expected SYMBOL=PATH with one of"
+            f" {', '.join(known)}"
+        )
+    return [(instrument.instrument_id, load_npz(path, instrument, notes))]

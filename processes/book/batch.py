@@ -17,7 +17,7 @@ from processes.book.state import (
     slot_count_of,
 )
 from processes.book.sync import lose_all, on_diff, on_gap, on_snapshot_begin, on_snapshot_end
-from shm.ring import available, publish, release
+from shm.ring import available, look_ahead, publish, release
 
 _DIFF, _GAP = int(MarketKind.DIFF_BEGIN), int(MarketKind.GAP)
 _TRADE, _AGG_TRADE = int(MarketKind.TRADE), int(MarketKind.AGG_TRADE)
@@ -80,6 +80,7 @@ def take_market(state, inp, out, versions, cells, counts, histograms, now_ns, sl
         place = sequence & mask
         kind = kind_of(slots[place, 0])
         messages += 1
+        look_ahead(inp, sequence)
         if not is_whole(state, slots[place], end - sequence):
             counts[Counter.MALFORMED] += 1
             lose_all(state, out, slots[place], counts, histograms, now_ns)

@@ -11,6 +11,7 @@ from common.errors import UnavailableError
 from common.instruments import Instrument
 from common.records import BOOK, FLAG_INVALID
 from processes.inspector.instance import Instance
+from processes.inspector.recorded import RecordedInstance
 from processes.inspector.tail import levels_of
 
 RING = "book.book.strategy"
@@ -35,7 +36,7 @@ def find_newest(slots: np.ndarray, instrument_id: int) -> tuple[np.void, np.ndar
     return None
 
 
-def read_book(instance: Instance, instrument: Instrument) -> dict[str, Any]:
+def read_book(instance: Instance | RecordedInstance, instrument: Instrument) -> dict[str, Any]:
     """Return the newest book of one instrument.
 
     Raises:
@@ -43,6 +44,8 @@ def read_book(instance: Instance, instrument: Instrument) -> dict[str, Any]:
     """
     for _ in range(TRIES_MAX):
         observer = instance.observe(RING, from_oldest=True)
+        newest = observer.published - observer.capacity
+        observer.next_sequence = max(observer.next_sequence, newest)
         slots, _first, _lapped = observer.read(observer.capacity)
         observer.close()
         found = find_newest(slots, instrument.instrument_id)
@@ -54,7 +57,7 @@ def read_book(instance: Instance, instrument: Instrument) -> dict[str, Any]:
                 "valid": not header["flags"] & FLAG_INVALID,
                 "last_update_id": int(header["last_update_id"]),
                 "ts_exch_ns": int(header["ts_exch_ns"]),
-                "age_ms": (clock.now_ns() - int(header["ts_recv_ns"])) / 1e6,
+                "age_ms": instance.age_ms(int(header["ts_recv_ns"]), slots),
                 "bids": [[instrument.price_text(p), instrument.qty_text(q)] for p, q in bids],
                 "asks": [[instrument.price_text(p), instrument.qty_text(q)] for p, q in asks],
             }
@@ -64,7 +67,7 @@ def read_book(instance: Instance, instrument: Instrument) -> dict[str, Any]:
     raise UnavailableError(f"book: none of {instrument.symbol} in {RING}, expected one")
 
 
-def book(instance: Instance, symbol: str, as_json: bool) -> None:
+def book(instance: Instance | RecordedInstance, symbol: str, as_json: bool) -> None:
     """Print the newest book of one symbol."""
     found = read_book(instance, instance.instrument(symbol))
     if as_json:

@@ -79,10 +79,7 @@ class Instance:
         Raises:
             UsageError: no such symbol in this run.
         """
-        for instrument in self.instruments:
-            if instrument.symbol == symbol.upper():
-                return instrument
-        raise UsageError(f"symbol: {symbol!r}, expected one of {', '.join(self.symbols)}")
+        return symbol_in(self.instruments, symbol)
 
     def counters(self, process: str) -> CountersReader | None:
         """Return the counters of a process, None if it has never come up."""
@@ -154,6 +151,10 @@ class Instance:
             stats["offered"] += stats["gaps"]
             rows.append({"name": key, "record": layout, "policy": policy, **stats})
         return rows
+
+    def age_ms(self, ts_recv_ns: int, slots: np.ndarray) -> float:
+        """Return how old something is that was received then."""
+        return (clock.now_ns() - ts_recv_ns) / 1e6
 
     def status(self) -> list[dict[str, Any]]:
         """Return one row per process: who runs where since when."""
@@ -237,6 +238,19 @@ class Instance:
         things: list[Any] = [*self._counters.values(), *self._tables.values()]
         for thing in things:
             thing.close()
+
+
+def symbol_in(instruments: list[Instrument], symbol: str) -> Instrument:
+    """Return the instrument of a symbol, in any case of letters.
+
+    Raises:
+        UsageError: there is no such symbol.
+    """
+    for instrument in instruments:
+        if instrument.symbol == symbol.upper():
+            return instrument
+    known = ", ".join(instrument.symbol for instrument in instruments)
+    raise UsageError(f"symbol: {symbol!r}, expected one of {known}")
 
 
 def rss_bytes(pid: int) -> int:

@@ -10,9 +10,11 @@ import numpy as np
 
 from common import clock, enums
 from common.enums import MarketKind
+from common.errors import UsageError
 from common.instruments import Instrument
 from common.records import LAYOUTS, LEVEL_WORD, LEVELS_PER_SLOT
 from processes.inspector.instance import Instance
+from processes.inspector.recorded import RecordedInstance, RecordedRing
 from shm.observer import Observer
 
 READ_MAX = 4_096
@@ -129,7 +131,9 @@ def levels_of(header: np.void, slots: np.ndarray) -> tuple[list[tuple[int, int]]
     return found[:bid_count], found[bid_count:]
 
 
-def read_on(observer: Observer, follow: bool, until: int) -> Iterator[tuple[int, Any]]:
+def read_on(
+    observer: Observer | RecordedRing, follow: bool, until: int
+) -> Iterator[tuple[int, Any]]:
     """Yield (sequence, slot), and (sequence, lapped count) as an int where records were missed."""
     while follow or observer.next_sequence < until:
         records, first, lapped = observer.read(READ_MAX)
@@ -150,8 +154,16 @@ def is_reader_gone() -> bool:
     return any(events & select.POLLERR for _fd, events in poll.poll(0))
 
 
-def tail(instance: Instance, ring: str, count: int, follow: bool, as_json: bool) -> None:
-    """Print the last `count` records of a ring, and with `follow` those that come."""
+def tail(
+    instance: Instance | RecordedInstance, ring: str, count: int, follow: bool, as_json: bool
+) -> None:
+    """Print the last `count` records of a ring, and with `follow` those that come.
+
+    Raises:
+        UsageError: to follow a recording, which has an end.
+    """
+    if follow and isinstance(instance, RecordedInstance):
+        raise UsageError("-f and --run are given, expected one of them: a recording has an end")
     observer = instance.observe(ring, from_oldest=True)
     observer.next_sequence = max(observer.next_sequence, observer.published - count)
     try:

@@ -31,6 +31,10 @@ HOOKS = {
     "on_control": "s, p, d, control",
     "on_gap": "s, p, d, i",
 }
+_WIDEST = {
+    "<i8": (-(2**63), 2**63 - 1),
+    "<f8": (-sys.float_info.max, sys.float_info.max),
+}
 _INSTALLED = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
 _PYTHON: dict[tuple[str, str], Callable] = {}
 
@@ -89,15 +93,18 @@ def source_hash(functions: list[Callable]) -> str:
     return digest.hexdigest()[:16]
 
 
-def strategy(*, params: dict[str, str], state: dict[str, object]) -> Callable[[type], type]:
+def strategy(
+    *, params: dict[str, str | tuple[str, float, float]], state: dict[str, object]
+) -> Callable[[type], type]:
     """Register a class body of hooks as a strategy.
 
     Args:
-        params: {name: "<i8" or "<f8"}; the values come from the config table strategy.params.
+        params: {name: "<i8" or "<f8"}, or {name: (format, least, most)}; the values come from the
+            config table strategy.params.
         state: {name: format or (format, shape)}; starts as zeros, lives in the state block.
 
     Returns:
-        The decorator; it adds STATE and PARAMS (dtypes) to the class.
+        The decorator; it adds STATE and PARAMS (dtypes) and RANGES (of PARAMS) to the class.
 
     Raises:
         TypeError: a public function of the class that is no hook, or a hook with other arguments.
@@ -118,7 +125,13 @@ def strategy(*, params: dict[str, str], state: dict[str, object]) -> Callable[[t
             for name, kind in state.items()
         ]
         cls.STATE = np.dtype([*fields, (tag, "<i8")], align=True)  # type: ignore[attr-defined]
-        cls.PARAMS = np.dtype(list(params.items()), align=True)  # type: ignore[attr-defined]
+        rows = {
+            name: kind if isinstance(kind, tuple) else (kind, *_WIDEST[kind])
+            for name, kind in params.items()
+        }
+        formats = [(name, row[0]) for name, row in rows.items()]
+        cls.PARAMS = np.dtype(formats, align=True)  # type: ignore[attr-defined]
+        cls.RANGES = {name: row[1:] for name, row in rows.items()}  # type: ignore[attr-defined]
         record = numba.from_dtype(cls.STATE)  # type: ignore[attr-defined]
         for hook, args in HOOKS.items():
             implementation = hooks.get(hook) or eval(f"lambda {args}: None")
@@ -155,7 +168,8 @@ def params_of(cls: type, values: dict[str, int | float]) -> np.ndarray:
     """Return PARAMS[1] filled from the config.
 
     Raises:
-        ConfigError: a missing or unknown parameter, or a fraction for an integer one.
+        ConfigError: a missing or unknown parameter, a fraction for an integer one, or a value out
+            of its range.
     """
     dtype: np.dtype = cls.PARAMS  # type: ignore[attr-defined]
     if set(values) != set(dtype.names or ()):
@@ -167,5 +181,8 @@ def params_of(cls: type, values: dict[str, int | float]) -> np.ndarray:
         is_integer = dtype[name].kind == "i"
         if isinstance(value, bool) or (is_integer and not isinstance(value, int)):
             raise ConfigError(f"strategy.params.{name}: found {value!r}, expected an integer")
+        least, most = cls.RANGES[name]  # type: ignore[attr-defined]
+        if not least <= value <= most:
+            raise ConfigError(f"strategy.params.{name}: found {value}, expected {least} to {most}")
         record[name] = value
     return record

@@ -4,7 +4,15 @@ import math
 
 from common.enums import Side
 from processes.strategy.api import strategy
-from processes.strategy.verbs import is_tradable, microprice, now_ns, quote, set_timer
+from processes.strategy.verbs import (
+    clip_steps,
+    is_tradable,
+    microprice,
+    now_ns,
+    quote,
+    quote_index,
+    set_timer,
+)
 
 INSTRUMENTS_MAX = 64
 
@@ -54,18 +62,14 @@ class MarketMaker:
         fair = s["fair"][i]
         fair = price if fair == 0.0 else fair + p["smoothing"] * (price - fair)
         s["fair"][i] = fair
-        row = d.instruments[i]
-        scale = 1.0
-        for _ in range(row["price_grid_decimals"] + row["qty_grid_decimals"]):
-            scale *= 10.0
-        lot = row["lot_size_steps"]
-        clip = max(int(p["clip_notional"] * scale / fair) // lot, 1) * lot
+        tick = d.instruments[i]["tick_size_steps"]
+        clip = clip_steps(d, i, p["clip_notional"], fair)
         room = clip * p["position_clips_max"]
         held = d.position[i] / (1.0 * clip)
         middle = fair * (1.0 - 0.0001 * p["skew_bps"] * held)
         edge = 0.0001 * p["edge_bps"] * fair
-        bid = min(middle - edge, 1.0 * (book["ask_price_steps"][0] - row["tick_size_steps"]))
-        ask = max(middle + edge, 1.0 * (book["bid_price_steps"][0] + row["tick_size_steps"]))
+        bid = min(middle - edge, 1.0 * (book["ask_price_steps"][0] - tick))
+        ask = max(middle + edge, 1.0 * (book["bid_price_steps"][0] + tick))
         hold = 0.0001 * p["requote_bps"] * fair
         bid_qty = max(min(clip, room - d.position[i]), 0)
         ask_qty = max(min(clip, room + d.position[i]), 0)
@@ -77,12 +81,22 @@ class MarketMaker:
             quote(d, i, Side.ASK, int(math.ceil(ask)), ask_qty)
 
     def on_report(s, p, d, i, report):
+        if not 0 <= i < INSTRUMENTS_MAX:
+            return
+        side, fair = report["side"], s["fair"][i]
         # A terminal order leaves its side empty: the next book must quote it again.
-        if i < INSTRUMENTS_MAX and report["leaves_qty_steps"] == 0:
-            if report["side"] == Side.BID:
+        if report["leaves_qty_steps"] == 0:
+            if side == Side.BID:
                 s["quoted_bid"][i] = 0.0
             else:
                 s["quoted_ask"][i] = 0.0
+        # What was filled leaves less room than there was when the quantity was wanted.
+        if fair > 0.0:
+            clip = clip_steps(d, i, p["clip_notional"], fair)
+            room = max(clip * p["position_clips_max"] - side * d.position[i], 0)
+            wanted = d.quotes[quote_index(i, side, 0)]
+            if wanted["qty_steps"] > room:
+                quote(d, i, side, wanted["price_steps"], room)
 
     def on_gap(s, p, d, i):
         quote(d, i, Side.BID, 0, 0)

@@ -20,6 +20,7 @@ from processes.strategy import desk as at
 from processes.strategy.desk import INTENTS_PER_TURN_MAX, ORDER_SLOTS_MAX, QUOTE_LEVELS_MAX
 
 _INT32_MAX = 2_147_483_647
+_CLIP_MAX = 1e15  # keeps a float that becomes a quantity within int64
 
 
 @njit(cache=True, _nrt=False)
@@ -50,6 +51,12 @@ def is_tradable(d, i):
         and book["bid_count"] > 0
         and book["ask_count"] > 0
     )
+
+
+@njit(cache=True, _nrt=False)
+def is_fresh(d, i, age_ns_max):
+    """Return True if instrument i is tradable and its book's event came at most this long ago."""
+    return is_tradable(d, i) and d.words[at.NOW_NS] - d.books[i]["ts_recv_ns"] <= age_ns_max
 
 
 @njit(cache=True, _nrt=False)
@@ -107,6 +114,30 @@ def vwap(book, side, qty_steps):
         if left == 0:
             return paid / qty_steps
     return 0.0
+
+
+@njit(cache=True, _nrt=False)
+def clip_steps(d, i, notional, price):
+    """Return the whole lots, at least one, that `notional` pays for at `price`.
+
+    Args:
+        d: Desk, read.
+        i: instrument index.
+        notional: quote currency, a float.
+        price: price steps, a float above 0.
+    """
+    row = d.instruments[i]
+    scale = 1.0
+    for _ in range(row["price_grid_decimals"] + row["qty_grid_decimals"]):
+        scale *= 10.0
+    lot = row["lot_size_steps"]
+    return max(int(min(notional * scale / price, _CLIP_MAX)) // lot, 1) * lot
+
+
+@njit(cache=True, _nrt=False)
+def is_enough(d, i, price_steps, qty_steps):
+    """Return True if an order of this size is worth the venue's least notional."""
+    return 1.0 * price_steps * qty_steps >= d.instruments[i]["min_notional_steps2"]
 
 
 @njit(cache=True, _nrt=False)
@@ -306,6 +337,57 @@ def cancel(d, handle):
     order["request_client_order_id"] = intent["client_order_id"]
     order["order_pending"] |= OrderPending.CANCEL
     return 0
+
+
+@njit(cache=True, _nrt=False)
+def find_live_order(d, i):
+    """Return the slot of an order of instrument i that may still be open at the venue, or -1."""
+    for slot in range(ORDER_SLOTS_MAX):
+        if is_live(d.orders[slot]) and d.orders[slot]["instrument_id"] == i:
+            return slot
+    return -1
+
+
+@njit(cache=True, _nrt=False)
+def take(d, i, side, qty_steps, slippage_bps, reduce_only):
+    """Take what is on the other side at once: an IOC limit order bounded around the touch.
+
+    Args:
+        d: Desk, changed.
+        i: instrument index; its book has both sides.
+        side: Side of the order: BID takes asks.
+        qty_steps: quantity, rounded down to the lot size.
+        slippage_bps: how far through the touch it may trade, in 1/10,000 of the best price, a
+            float; rounded towards the touch to the tick size.
+        reduce_only: 1 if it may only shrink the position.
+
+    Returns:
+        A handle > 0, or minus a Reject: IN_FLIGHT while any order of the instrument is live,
+        BAD_REQUEST for an empty side or less than one lot, and those of `send`.
+    """
+    if find_live_order(d, i) >= 0:
+        return refuse(d, Reject.IN_FLIGHT)
+    book, filters = d.books[i], d.instruments[i]
+    tick, lot = filters["tick_size_steps"], filters["lot_size_steps"]
+    if book["bid_count"] == 0 or book["ask_count"] == 0:
+        return refuse(d, Reject.BAD_REQUEST)
+    touch = book["ask_price_steps"][0] if side == Side.BID else book["bid_price_steps"][0]
+    room = int(0.0001 * slippage_bps * touch) // tick * tick
+    price = max(touch + side * room, tick)
+    qty = qty_steps // lot * lot
+    return send(d, i, side, OrderType.LIMIT, TimeInForce.IOC, price, qty, reduce_only)
+
+
+@njit(cache=True, _nrt=False)
+def take_out(d, i, slippage_bps):
+    """Trade the whole position of instrument i away at once: `take`, reduce-only.
+
+    Returns:
+        What `take` returns; BAD_REQUEST if less than one lot is held.
+    """
+    held = d.position[i]
+    side = Side.ASK if held > 0 else Side.BID
+    return take(d, i, side, abs(held), slippage_bps, 1)
 
 
 @njit(cache=True, _nrt=False)

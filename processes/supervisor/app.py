@@ -72,6 +72,7 @@ class Managed:
         self.last_pid = 0
         self.is_asked_for = False  # a fork was requested and not confirmed
         self.is_up = False
+        self.is_given_up = False  # an observer that nobody starts again
         self.started_ns = 0
         self.due_ns = 0  # instant of the next start, 0 none
         self.reader: CountersReader | None = None
@@ -272,7 +273,9 @@ class Supervisor:
         now_ns = clock.now_ns()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         due_ns = NEVER
-        if managed.spec.is_essential or code in _FATAL_CODES:
+        if managed.spec.is_observer:
+            due_ns = self._next_start_of_observer(managed, code, now_ns)
+        elif managed.spec.is_essential or code in _FATAL_CODES:
             self.fail(f"{managed.name} ended with {how}", max(code, 0) or BugError.exit_code)
         else:
             due_ns = managed.restarts.on_death(now_ns)
@@ -286,6 +289,14 @@ class Supervisor:
             managed.due_ns = due_ns
         delay_ms = (due_ns - now_ns) // 1_000_000 if due_ns != NEVER else "never"
         self.screen.event("died", process=managed.name, pid=pid, how=how, restart_in_ms=delay_ms)
+
+    def _next_start_of_observer(self, managed: Managed, code: int, now_ns: int) -> int:
+        """Return when to start an observer again; without it the run goes on."""
+        due_ns = NEVER if code in _FATAL_CODES else managed.restarts.on_death(now_ns)
+        if due_ns == NEVER:
+            managed.is_given_up = True
+            self.screen.event("given_up", process=managed.name)
+        return due_ns
 
     def _kill_trading(self) -> None:
         assert self.pages is not None
@@ -356,7 +367,7 @@ class Supervisor:
             for managed in others:
                 if managed.epoch == 0:
                     self._start(managed, now_ns)
-        if all(m.is_up for m in self.processes.values()):
+        if all(m.is_up or m.is_given_up for m in self.processes.values()):
             self.ready_ns = now_ns
             self._set_step(Step.RUNNING, 0)
             self._set_phase(Phase.RUNNING)
@@ -426,9 +437,9 @@ class Supervisor:
                 managed.rss_bytes = rss_bytes(managed.pid)
 
     def _see_off(self, is_late: bool) -> None:
-        """Wait for the others, then let the essential ones go."""
-        essential = [m for m in self.processes.values() if m.spec.is_essential]
-        others = [m for m in self.processes.values() if not m.spec.is_essential]
+        """Wait for the others, then let the essential ones and the observers go."""
+        last = [m for m in self.processes.values() if phase_word(m.spec)]
+        others = [m for m in self.processes.values() if not phase_word(m.spec)]
         assert self.pages is not None
         if is_late:
             for managed in self.processes.values():
@@ -437,9 +448,9 @@ class Supervisor:
                     self._kill(managed)
             self.deadline_ns = clock.now_ns() + self.settings.exit_s_max * 1_000_000_000
         if all(m.is_gone for m in others):
-            if any(m.pid for m in essential):
-                word = phase_word(essential[0].spec)
+            if any(m.pid for m in last):
+                word = phase_word(last[0].spec)
                 if self.pages.phase.get(word) != Phase.EXIT:
                     self._set_phase(Phase.EXIT, word)
-            if all(m.is_gone for m in essential):
+            if all(m.is_gone for m in last):
                 self.step = Step.DONE

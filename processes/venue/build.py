@@ -1,4 +1,4 @@
-"""Put an exchange together from its config: engine or capture, accounts with money, keys, flow."""
+"""Put an exchange together from its config: its market, accounts with money, keys, flow."""
 
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from processes.venue.exchange import ACCOUNT_BASE, Exchange
 from processes.venue.filters import Rules
 from processes.venue.flow import Flow, NoFlow
 from processes.venue.market import EngineMarket
+from processes.venue.ticks import TickMarket
 
 BALANCE_E8_MAX = 10**17  # a thousand million in quote currency
 
@@ -44,8 +45,15 @@ def build_exchange(config: VenueConfig, instruments: list[Instrument], now_ms: i
         wallet["taker_fee_e8"] = config.taker_fee_e8
         keys.append(read_key(account_config, account))
     warm_up_accounts()
-    if config.capture is not None:
-        capture = CaptureMarket(config.capture, instruments, accounts_max)
+    if config.capture is not None or config.ticks is not None:
+        capture: CaptureMarket
+        if config.capture is not None:
+            capture = CaptureMarket(
+                config.capture, config.capture.symbol, instruments, accounts_max
+            )
+        else:
+            assert config.ticks is not None
+            capture = TickMarket(config.ticks, instruments, accounts_max)
         exchange = Exchange(
             config, instruments, rules, capture, accounts, Keys(keys), capture, now_ms
         )

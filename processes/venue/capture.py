@@ -19,7 +19,7 @@ from common.enums import Side
 from common.errors import ConfigError
 from common.fixed_point import steps_from_text
 from common.instruments import Instrument
-from processes.venue.config import CaptureConfig
+from processes.venue.config import CaptureConfig, TicksConfig
 from processes.venue.market import Levels, Row
 from processes.venue.recorded_market import RecordedMarket
 from processes.venue.streams import DIFF_CADENCES_MS, OUTBOX_FRAMES_MAX
@@ -68,6 +68,7 @@ class CaptureMarket(RecordedMarket):
 
     Args:
         config: which file, how fast.
+        symbol: whose snapshot the symbol-less REST line is.
         instruments: what is listed.
         accounts_max: as in RecordedMarket.
 
@@ -76,35 +77,44 @@ class CaptureMarket(RecordedMarket):
     """
 
     step_ms = STEP_MS
+    expected = "a capture"
 
     def __init__(
-        self, config: CaptureConfig, instruments: list[Instrument], accounts_max: int
+        self,
+        config: CaptureConfig | TicksConfig,
+        symbol: str,
+        instruments: list[Instrument],
+        accounts_max: int,
     ) -> None:
         super().__init__(len(instruments), accounts_max)
         self.config = config
         self.instruments = instruments
         self.by_symbol = {i.symbol: i.instrument_id for i in instruments}
-        self.snapshot_index = self.by_symbol[config.symbol]
+        self.snapshot_index = self.by_symbol[symbol]
         self.decode_frame = msgspec.json.Decoder(Frame).decode
         self.decode_payload = msgspec.json.Decoder(Payload).decode
-        self.lines = read_lines(Path(config.file))
+        self.lines_played = 0
+        self.lines_bad = 0
+        self.lines = self.open_lines()
         self.next_line = next(self.lines, None)
         if self.next_line is None:
-            raise ConfigError(f"{config.file}: no lines, expected a capture")
+            raise ConfigError(f"{config.file}: no lines, expected {self.expected}")
         self.first_ns = self.next_line[0]
         self.started_ms = 0 if config.waits else -1  # 0: not yet; -1: at the first step
         self.has_agg_trades = False
         self.is_broken = [False] * len(instruments)  # the recording itself has lost depth
         self.recent: deque[tuple[int, Levels, Levels]] = deque(maxlen=RECENT_DIFFS_MAX)
         self.index_prices_e8 = [0] * len(instruments)
-        self.lines_played = 0
-        self.lines_bad = 0
         self.exchange: Exchange | None = None
         self.load_first_snapshot()
 
+    def open_lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (receive time in ns, JSON) from the beginning on. Raises ConfigError."""
+        return read_lines(Path(self.config.file))
+
     def load_first_snapshot(self) -> None:
         """Serve the recording's first snapshot until playback has passed it."""
-        for _, line in read_lines(Path(self.config.file)):
+        for _, line in self.open_lines():
             if b'"lastUpdateId"' in line[:200]:
                 frame = self.decode_frame(line)
                 if frame.last_update_id and not frame.stream:

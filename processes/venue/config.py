@@ -95,6 +95,24 @@ class CaptureConfig(Base, kw_only=True):
     waits: bool = True
 
 
+class TicksConfig(Base, kw_only=True):
+    """A CSV of trades served live, with a made book around them; see ticks.py.
+
+    Attributes:
+        file: rows of timestamp,symbol,price,quantity[,side].
+        speed: times faster than recorded.
+        waits: playback begins with the first market stream subscriber, not at start.
+        depth_levels: of the made book, a side.
+        level_qty: of each of its levels, decimal text.
+    """
+
+    file: str
+    speed: Annotated[float, Meta(gt=0)] = 1.0
+    waits: bool = True
+    depth_levels: Annotated[int, Meta(gt=0, le=100)] = 5
+    level_qty: str
+
+
 class LimitsConfig(Base, kw_only=True):
     """Rate limits; the venue's published ones."""
 
@@ -141,6 +159,7 @@ class VenueConfig(Base, kw_only=True):
     accounts: list[AccountConfig]
     flow: FlowConfig | None = None
     capture: CaptureConfig | None = None
+    ticks: TicksConfig | None = None
     limits: LimitsConfig = LimitsConfig()
     faults: FaultConfig = FaultConfig()
     funding_interval_s: Positive = 28_800
@@ -151,8 +170,8 @@ class VenueConfig(Base, kw_only=True):
     connection_life_s: Positive = 86_400
 
     def __post_init__(self) -> None:
-        if self.flow is not None and self.capture is not None:
-            raise ValueError("flow and capture: expected at most one of the two")
+        if sum(kind is not None for kind in (self.flow, self.capture, self.ticks)) > 1:
+            raise ValueError("flow, capture and ticks: expected at most one of the three")
         if self.tls and not self.ca_file:
             raise ValueError("ca_file is empty, expected a path; clients verify with it")
         if not self.symbols:

@@ -153,3 +153,39 @@ def test_old_generations_go_and_recent_ones_stay(tmp_path):
     assert "numba0.0-py311-x-default" in left
     assert "numba0.15-py311-x-default" not in left
     assert len(left) == kernel_cache.GENERATIONS_MAX
+
+
+NAMES = """
+import sys
+from common import kernel_cache
+kernel_cache.configure()
+import numba
+import numpy as np
+
+@numba.njit(cache=True)
+def field(records):
+    return records[0][0]
+
+for name in sys.argv[1:]:
+    field(np.zeros(1, np.dtype([(name, "<i8")])))
+for (argument,), compiled in field.overloads.items():
+    print(next(iter(argument.dtype.fields)), compiled.fndesc.mangled_name.partition("Record")[2])
+"""
+
+
+def test_compiled_functions_are_named_alike_in_every_process(tmp_path):
+    """Whatever records a process met before: two of one name would run one's code for the other."""
+    (tmp_path / "names.py").write_text(NAMES)
+    names = []
+    for k, order in enumerate((["a", "b"], ["b", "a"])):
+        done = subprocess.run(
+            [sys.executable, str(tmp_path / "names.py"), *order],
+            env=os.environ | {"XDG_CACHE_HOME": str(tmp_path / str(k)), "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        names.append(dict(line.split() for line in done.stdout.splitlines()))
+    assert names[0] == names[1]
+    assert names[0]["a"] != names[0]["b"]

@@ -19,7 +19,8 @@ from tests.support import ROOT, unique_instance
 GOLDEN = ROOT / "tests" / "golden" / "help"
 VERBS = [
     "", "up", "down", "status", "clean", "run", "check", "rings", "stat", "top", "tail", "book",
-    "layout", "kill", "doctor", "replay", "backtest", "sweep", "walk-forward",
+    "layout", "kill", "doctor", "replay", "recordings", "import", "export", "backtest", "sweep",
+    "walk-forward",
 ]  # fmt: skip
 
 
@@ -65,9 +66,8 @@ def test_help_is_the_golden_text(verb, monkeypatch):
 
 
 def test_every_verb_has_a_golden_text():
-    registered = {
-        command.name or command.callback.__name__ for command in cli.app.registered_commands
-    }
+    commands = cli.app.registered_commands
+    registered = {command.name or command.callback.__name__ for command in commands}
     assert registered == set(VERBS) - {""}
 
 

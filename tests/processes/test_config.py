@@ -35,6 +35,13 @@ def test_the_demo_is_valid(write):
     assert not is_main_network(loaded.config)
 
 
+def test_without_its_table_there_is_no_recorder(write):
+    names = [process.name for process in load_config(write(DEMO)).plan.processes]
+    assert names[-1] == "recorder"
+    text = DEMO.replace("[recorder]", "").replace("total_bytes_max = 4_000_000_000", "")
+    assert [process.name for process in load_config(write(text)).plan.processes] == names[:-1]
+
+
 def test_another_instance_has_another_state_folder(write):
     loaded = load_config(write(DEMO), "other")
     assert loaded.config.instance == "other"
@@ -85,6 +92,9 @@ def test_every_host_that_is_not_known_as_a_test_network_is_the_main_one(write, h
          r"1000, expected a power of two"),
         (DEMO, "[simulator]", '[supervisor.ring_capacity]\n"feed.x.book" = 1024\n[simulator]',
          r"ring_capacity.feed.x.book: expected one of"),
+        (DEMO, "total_bytes_max", "rings = ['rest.session.gateway']\ntotal_bytes_max",
+         r"recorder.rings: 'rest.session.gateway', expected some of \['book.book"),
+        (DEMO, "total_bytes_max = 4_000_000_000", "", r"missing required field `total_bytes_max`"),
         (TESTNET, 'mode = "live"', 'mode = "paper"', r"\[simulator\] is missing"),
         (TESTNET, "https://demo", "http://demo", r"venue.rest_url is 'http://.* expected https"),
         (TESTNET, "wss://testnet", "ws://testnet", r"venue.ws_api_url is 'ws://"),

@@ -98,3 +98,26 @@ def test_other_layout_and_missing_ring_are_refused(instance, name):
     path.write_bytes(words.tobytes())
     with pytest.raises(SegmentError, match="layout is"):
         Observer(name)
+
+
+def test_reads_into_a_buffer_of_its_reader_across_the_end_of_the_ring(name):
+    producer, consumer = Producer.open(name, MARKET), Consumer.open(name, MARKET)
+    observer = Observer(name)
+    buffer = np.zeros(5 * 8 + 7, np.int64)  # room for 5
+    producer.write(slots(0, 6))
+    assert observer.read_into(buffer) == (5, 0) and observer.next_sequence == 105
+    assert buffer[:40:8].tolist() == [0, 1, 2, 3, 4]
+    consumer.read(6)
+    producer.write(slots(6, 4))
+    assert observer.read_into(buffer) == (5, 0) and observer.consumed == 106
+    assert buffer[:40].reshape(5, 8)[:, 7].tolist() == [5, 6, 7, 8, 9]
+    assert observer.read_into(buffer) == (0, 0)
+    for _ in range(4):
+        consumer.read(8)
+        producer.write(slots(0, 5))
+    assert observer.read_into(buffer) == (0, 20) and observer.next_sequence == 130
+    assert observer.is_written
+    for end in (producer, consumer):
+        end.close()
+    assert not observer.is_written
+    observer.close()

@@ -184,6 +184,9 @@ def test_twin_of_another_run_or_wiring_is_refused(names):
     source.write(slots([1, 2]))
     pass_on(turn, twin.blocks, consumer.end, producer.end)
     assert Twin.open(name, STATE, writable=False).read()["sum"] == 2
+    watched = Twin.watch(name)
+    assert watched.read().view(STATE)["sum"] == 2 and len(watched.header) == 4096
+    watched.close()
     with pytest.raises(SegmentError, match="1 inputs, 1 outputs before"):
         twin.connect([consumer, consumer], [producer])
     with pytest.raises(SegmentError, match="cursors are ahead of the rings"):

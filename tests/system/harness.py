@@ -17,6 +17,7 @@ from common import clock
 from common.errors import TickringError
 from processes.inspector.instance import Instance
 from shm import registry
+from shm.recording import RECORDINGS, Run
 
 from tests.support import ROOT, unique_instance, wait_until
 
@@ -67,6 +68,10 @@ class Demo:
         """Its summary."""
         found: dict[str, Any] = json.loads(self.summary_path.read_text())
         return found
+
+    def recording(self) -> Run:
+        """Return the newest recorded run of its state folder."""
+        return Run.open(max((self.folder / "state" / RECORDINGS).iterdir()))
 
     def wait_ready(self) -> None:
         """Wait until all processes are READY."""

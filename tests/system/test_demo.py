@@ -18,7 +18,7 @@ from shm import registry
 from tests.support import ROOT, wait_until
 from tests.system.harness import STEP_S_MAX, Demo
 
-PROCESSES = ["venue", "feed", "book", "strategy", "risk", "gateway", "rest"]
+PROCESSES = ["venue", "feed", "book", "strategy", "risk", "gateway", "rest", "recorder"]
 
 
 @pytest.fixture
@@ -75,6 +75,19 @@ def check_summary(found: dict[str, Any]) -> None:
         assert 0 < hop["p50"] <= hop["p99"] <= hop["p99.9"] <= hop["max"]
 
 
+def check_recording(demo: Demo) -> None:
+    """Check that all that was published is in the recording, and that it says so."""
+    run = demo.recording()
+    assert run.manifest["complete"] and run.check() == []
+    published = {row["name"]: row["published"] for row in demo.summary["rings"]}
+    del published["rest.session.gateway"]  # it carries a secret
+    for name, count in published.items():
+        assert run.rings[name].spans == ([(0, count)] if count else []), name
+        assert run.rings[name].gaps == []
+    assert run.rings["strategy.state"].spans[0][1] > 1
+    run.close()
+
+
 def test_a_short_run_trades_and_reconciles(start: Any) -> None:
     demo = start("--for", "12s")
     assert demo.wait_exit() == 0, demo.text[-6_000:]
@@ -87,6 +100,7 @@ def test_a_short_run_trades_and_reconciles(start: Any) -> None:
     assert all(row["restarts"] == 0 for row in found["processes"])
     assert all(row["dropped"] == 0 for row in found["rings"])
     assert "kernel_compiled_late" not in demo.text
+    check_recording(demo)
     assert registry.segments(demo.name) == []
 
 
@@ -123,7 +137,7 @@ def test_the_tools_see_a_running_system(start: Any) -> None:
 def test_every_process_may_be_killed_while_it_trades(start: Any) -> None:
     demo = start()
     demo.wait_ready()
-    for process in ["feed", "book", "strategy", "rest", "gateway", "risk"]:
+    for process in ["feed", "book", "recorder", "strategy", "rest", "gateway", "risk"]:
         acks = demo.counter("risk", "acks")
         demo.wait_for(lambda acks=acks: demo.counter("risk", "acks") > acks + 3, "it trades")
         before = demo.kill(process)
@@ -146,6 +160,7 @@ def test_every_process_may_be_killed_while_it_trades(start: Any) -> None:
     check_summary(found)
     restarts = {row["name"]: row["restarts"] for row in found["processes"]}
     assert restarts == {name: int(name != "venue") for name in PROCESSES}
+    check_recording(demo)
     assert "bug error" not in demo.text
 
 
@@ -159,6 +174,7 @@ def test_the_others_cancel_all_and_leave_when_the_supervisor_is_killed(start: An
     wait_until(lambda: not any(is_alive(pid) for pid in pids), "all have left", STEP_S_MAX)
     assert demo.text.count("orphan_exit drained=True late=False") == len(PROCESSES), demo.text
     assert demo.counter("risk", "active_orders") == 0
+    assert demo.recording().manifest["complete"]
     assert not registry.is_live(demo.name)
 
 

@@ -86,8 +86,10 @@ def probability(kind, n, ahead, behind):
     assert kind == "power3"
     total = ahead + behind
     if not total:
-        return float("nan") if ahead == 0 else 1.0 - (ahead / abs(ahead) * float("inf")) ** n
-    return 1.0 - (ahead / total) ** n
+        share = float("nan") if ahead == 0 else float("inf") if ahead > 0 else -float("inf")
+    else:
+        share = ahead / total
+    return 1.0 - share**n
 
 
 class Venue:
@@ -105,8 +107,8 @@ class Venue:
         due = ts + self.rules["response_ns"]
         if self.answers:
             due = max(due, self.answers[-1][0])
-        self.answers.append((due, {"what": what, "id": order["id"], "left": order["left"],
-                                   "price": order["price"], "qty": order["qty"], **more}))  # fmt: skip
+        told = {name: order[name] for name in ("id", "left", "price", "qty")}
+        self.answers.append((due, {"what": what, **told, **more}))
 
     def fill(self, ts, order, price, qty, maker):
         order["left"] -= qty

@@ -14,6 +14,7 @@ from common.records import (
     BOOK,
     CONTROL,
     FLAG_INVALID,
+    GAP,
     INSTRUMENT,
     LEVEL_WORD,
     LEVELS_PER_SLOT,
@@ -100,6 +101,23 @@ class Harness:
             word = LEVEL_WORD + 2 * (k % LEVELS_PER_SLOT)
             self.market[slot, word], self.market[slot, word + 1] = price, qty
         self.end[2] += slots
+
+    def trade(self, i, price, qty, aggressor_side=1):
+        """Put one public trade into the ring."""
+        slot = np.zeros(1, TRADE)
+        slot["kind"], slot["slot_count"], slot["instrument_id"] = MarketKind.TRADE, 1, i
+        slot["ts_recv_ns"] = self.now
+        slot["price_steps"], slot["qty_steps"] = price, qty
+        slot["aggressor_side"] = aggressor_side
+        self.market[self.end[2] % CAPACITY] = slot.view(np.int64)
+        self.end[2] += 1
+
+    def gap(self, i):
+        """Put one GAP into the ring; -1: all instruments."""
+        slot = np.zeros(1, GAP)
+        slot["kind"], slot["slot_count"], slot["instrument_id"] = MarketKind.GAP, 1, i
+        self.market[self.end[2] % CAPACITY] = slot.view(np.int64)
+        self.end[2] += 1
 
     def answer(self, intent, **fields):
         """Put risk's EXECUTION report for one intent into the ring: accepted unless told."""

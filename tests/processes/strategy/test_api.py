@@ -78,6 +78,35 @@ def test_params_are_checked(values, message):
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("ticks", 256, "params.ticks: found 256, expected 1 to 255"),
+        ("ticks", 0, "params.ticks: found 0, expected 1 to 255"),
+        ("slippage_bps", -0.1, r"slippage_bps: found -0\.1, expected 0\.0 to 1000\.0"),
+        ("slippage_bps", float("nan"), "slippage_bps: found nan"),
+        ("pause_ns", 10**30, "pause_ns: found 1000"),
+    ],
+)
+def test_params_are_held_to_their_range(name, value, message):
+    cls = api.load_strategy("processes.strategy.momentum:Momentum")
+    good = {
+        "ticks": 255, "threshold_bps": 1, "taker_fee_bps": 5.0, "slippage_bps": 0.0,
+        "clip_notional": 1.0, "pause_ns": 0, "stale_ns_max": 1,
+    }  # fmt: skip
+    assert api.params_of(cls, good)["ticks"] == 255
+    with pytest.raises(ConfigError, match=message):
+        api.params_of(cls, {**good, name: value})
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, float("inf")])
+def test_params_without_a_range_are_held_to_their_type(value):
+    cls = strategy(params={"x": "<i8", "y": "<f8"}, state={})(type("Bare", (), {}))
+    values = {"x": 1, "y": value} if isinstance(value, float) else {"x": value, "y": 0.0}
+    with pytest.raises(ConfigError, match="expected -"):
+        api.params_of(cls, values)
+
+
+@pytest.mark.parametrize(
     ("target", "message"),
     [
         ("processes.strategy.ping_pong", "expected module:Class"),

@@ -208,3 +208,65 @@ def test_intents_carry_the_hops_of_the_event_that_caused_them():
     assert intent["recv_to_book_ns"] == 5
     assert intent["book_to_strategy_ns"] == h.now - 905
     assert np.all(intent["reserved_2"] == 0)
+
+
+def test_take_is_bounded_around_the_touch_and_waits_for_what_is_live():
+    """Tick 5, lot 2: 20 bps of 10,001 are 20 steps."""
+    h = new_harness()
+    h.d.instruments["tick_size_steps"], h.d.instruments["lot_size_steps"] = 5, 2
+    h.ready()
+    h.book(0, [(9_990, 5)], [(10_000, 5)])
+    h.turn()
+    h.d.words[5] = 0
+    assert verbs.take(h.d, 0, Side.BID, 7, 20.9, 0) > 0
+    assert verbs.take(h.d, 0, Side.BID, 7, 20.9, 0) == -Reject.IN_FLIGHT
+    intent = h.intents[0].copy()
+    assert (intent["price_steps"], intent["order_qty_steps"]) == (10_020, 6)
+    assert (intent["order_type"], intent["time_in_force"]) == (OrderType.LIMIT, TimeInForce.IOC)
+    h.answer(intent, order_status=OrderStatus.EXPIRED, leaves_qty_steps=0)
+    h.turn()
+    assert verbs.find_live_order(h.d, 0) == -1
+    assert verbs.take(h.d, 0, Side.ASK, 1, 0.0, 0) == -Reject.BAD_REQUEST  # less than a lot
+    assert verbs.take(h.d, 1, Side.ASK, 2, 0.0, 0) == -Reject.BAD_REQUEST  # no book
+
+
+@pytest.mark.parametrize(("held", "side", "price"), [(9, Side.ASK, 90), (-9, Side.BID, 111)])
+def test_take_out_sells_what_is_long_and_buys_what_is_short(held, side, price):
+    h = new_harness()
+    h.ready((held, 0))
+    h.book(0, BIDS, ASKS)
+    h.turn()
+    h.d.words[5] = 0
+    assert verbs.take_out(h.d, 0, 1_000.0) > 0
+    intent = h.intents[0]
+    assert (intent["side"], intent["price_steps"]) == (side, price)
+    assert (intent["order_qty_steps"], intent["reduce_only"]) == (9, 1)
+    assert verbs.find_live_order(h.d, 0) == intent["order_slot"]
+    assert verbs.find_live_order(h.d, 1) == -1
+    assert verbs.take_out(h.d, 1, 1.0) == -Reject.BAD_REQUEST
+
+
+@pytest.mark.parametrize(
+    ("notional", "price", "expected"),
+    [(1_500.0, 617_000.0, 24), (10.0, 617_000.0, 2), (0.0, 1.0, 2), (1e300, 1e-3, 10**15)],
+)
+def test_a_clip_is_whole_lots_and_at_least_one(notional, price, expected):
+    """BTCUSDT: prices in 0.1, quantities in 0.001; here in lots of 2."""
+    h = new_harness()
+    row = h.d.instruments[0:1]
+    row["price_grid_decimals"], row["qty_grid_decimals"], row["lot_size_steps"] = 1, 3, 2
+    assert verbs.clip_steps(h.d, 0, notional, price) == expected
+
+
+def test_least_notional_and_freshness():
+    h = new_harness()
+    h.d.instruments["min_notional_steps2"] = 500
+    assert verbs.is_enough(h.d, 0, 100, 5)
+    assert not verbs.is_enough(h.d, 0, 100, 4)
+    h.book(0, BIDS, ASKS, ts_recv_ns=900)
+    h.turn()
+    assert not verbs.is_fresh(h.d, 0, 1_000)  # risk is not ready
+    h.ready()
+    h.turn(advance_ns=99)
+    assert verbs.is_fresh(h.d, 0, h.now - 900)
+    assert not verbs.is_fresh(h.d, 0, h.now - 901)

@@ -1,6 +1,6 @@
 import pytest
 
-from common.enums import OrderType, RequestKind, Side, TimeInForce
+from common.enums import ExecType, OrderType, RequestKind, Side, TimeInForce
 from processes.strategy.market_maker import MarketMaker
 from processes.strategy.ping_pong import PingPong
 
@@ -68,6 +68,17 @@ def test_market_maker_keeps_its_place_for_a_small_move_and_follows_a_large_one()
     assert len(h.turn()) == 0
     h.book(0, [(1_000_900, 5)], [(1_001_100, 5)])  # 10 bps
     assert {kind for kind, *_ in shown(h.turn())} == {RequestKind.REPLACE}
+
+
+def test_market_maker_does_not_ask_again_for_what_was_filled_beyond_its_room():
+    """A filled part leaves room for 4 of the clip of 10; the engine alone would top it up."""
+    h = maker(positions=(10, 0))
+    h.book(0, BIDS, ASKS)
+    (intent,) = [one for one in h.turn() if one["side"] == Side.BID]
+    h.answer(intent)
+    h.turn()
+    h.answer(intent, exec_type=ExecType.TRADE, cum_qty_steps=6, position_steps=16)
+    assert len(h.turn()) == 0
 
 
 def test_market_maker_pulls_both_sides_of_an_invalid_and_of_a_stale_book():

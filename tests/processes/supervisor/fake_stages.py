@@ -6,6 +6,7 @@ import signal
 import sys
 from enum import IntEnum
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 from common import clock, log
 from common.enums import Phase
 from common.records import LAYOUTS
+from processes.recorder import app as recorder
+from processes.recorder.config import RecorderConfig
 from processes.supervisor.app import Supervisor
 from processes.supervisor.config import SupervisorConfig
 from processes.supervisor.placement import place
@@ -103,6 +106,15 @@ class Service:
         self.port_file.unlink()
 
 
+def build_recorder(context: Any) -> Any:
+    """The real one; or, as the config says, one that never comes up."""
+    wish = context.config["recorder"]
+    if "refuse_to_start" in wish:
+        os._exit(wish["refuse_to_start"])
+    context.config = SimpleNamespace(recorder=RecorderConfig(**wish))
+    return recorder.build(context)
+
+
 class Screen:
     """Writes every event as one line."""
 
@@ -122,8 +134,10 @@ class Screen:
 def warm_up(progress: Any) -> None:
     progress("fake", 1, 1)
     warm_up_shared(PLAN)
+    recorder.warm_up()
 
 
+RECORDER = ProcessSpec("recorder", f"{__name__}:build_recorder", "market", False, is_observer=True)
 PLAN = Plan(
     (
         ProcessSpec("service", f"{__name__}:Service", "market", False, is_essential=True),
@@ -139,16 +153,19 @@ def main() -> int:
     wish = json.loads(sys.argv[1])
     log.set_process("supervisor")
     state_dir = Path(wish["state_dir"])
+    plan = PLAN
+    if "recorder" in wish:
+        plan = PLAN._replace(processes=(*PLAN.processes, RECORDER))
     setup = Setup(
         instance=wish["instance"],
         config=wish,
         state_dir=state_dir,
         instruments=[],
-        plan=PLAN,
+        plan=plan,
         settings=SupervisorConfig(**wish.get("settings", {})),
     )
     cores = sorted(os.sched_getaffinity(0))
-    placement = place(PLAN.processes, cores, [], "auto", {})
+    placement = place(plan.processes, cores, [], "auto", {})
     run_for_ns = int(wish.get("run_for_s", 0) * 1e9)
     supervisor = Supervisor(setup, placement, Screen(), warm_up, run_for_ns)
     return supervisor.run(keep=wish.get("keep", False))

@@ -1,0 +1,1 @@
+"""Market data of other people into recordings, and recordings into files for other programs."""
