@@ -152,7 +152,10 @@ def instrument_chart(
     for trace in _trades(fills, axis, notes, name, price_unit, qty_unit):
         figure.add_trace(trace, row=1, col=1)
     if len(states) == 0:
-        notes.lines.append(f"{name} best bid, best ask: the strategy sets no timer that notes them")
+        notes.lines.append(
+            f"{name} best bid, best ask, markouts after the fill: the strategy sets no timer that"
+            " notes them"
+        )
     position = series.position / qty_unit
     kept = notes.thin(f"{name} position", position)
     figure.add_trace(
@@ -220,7 +223,7 @@ def markout_chart(figures: list[Figures]) -> go.Figure:
     labels = [duration_text(point.horizon_ns) for point in figures[0].markouts]
     figure.update_xaxes(
         title_text="time after the fill", type="category", categoryorder="array",
-        categoryarray=labels,
+        categoryarray=labels, range=[-0.5, len(labels) - 0.5],
     )  # fmt: skip
     figure.update_yaxes(title_text="markout, bps of turnover", zeroline=True)
     return _dress(figure, 400)

@@ -12,7 +12,7 @@ Definitions
         counting; M. Magdon-Ismail and A. Atiya, "Maximum Drawdown", Risk 17(10), 2004.
     win_rate: round trips with a PnL above 0 / all finished round trips (accounts.round_trips).
     profit_factor: sum of the PnL of winning round trips / minus that of losing ones.
-    fill_ratio: orders with at least one fill / new orders sent.
+    fill_ratio: orders with at least one fill / new orders sent, as the last state tells of them.
     maker_share: turnover filled as maker / turnover.
     markout: side x quantity x (mid later - fill price), summed / turnover, in bps; above 0 is good
         for us. The mid later is the first one the strategy saw at least that long after the fill,
@@ -234,7 +234,9 @@ def figures_of(
         fill_ratio=_or_reason(
             reasons,
             "fill_ratio",
-            _ratio(amounts.filled_order_count, amounts.orders_sent, "no orders sent"),
+            _ratio(
+                amounts.filled_order_count, amounts.orders_sent, "no state tells of orders sent"
+            ),
         ),
         turnover=money(amounts.turnover),
         maker_share=_or_reason(

@@ -131,7 +131,7 @@ def test_no_fills_and_no_states():
     assert found.pnl == found.max_drawdown == found.turnover == 0
     assert found.sharpe is None and found.reasons["sharpe"] == "0 samples, expected at least 2"
     assert found.reasons["win_rate"] == found.reasons["profit_factor"] == "no round trip"
-    assert found.reasons["fill_ratio"] == "no orders sent"
+    assert found.reasons["fill_ratio"] == "no state tells of orders sent"
     assert found.reasons["maker_share"] == "no fills"
     assert found.reasons["exposure_mean"] == "no states"
     check_reasons(found)
