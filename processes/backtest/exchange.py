@@ -480,7 +480,7 @@ def reaches(x, i, side, order_type, price_steps):
     return order_type == OrderType.MARKET or (price_steps - best) * side >= 0
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def accept_new(x, i, order, request, ts):
     """Judge a new order: it takes, rests or expires."""
     is_limit = request[R_TYPE] == OrderType.LIMIT
@@ -563,7 +563,7 @@ def replace(x, i, s, k, request, scratch, ts):
         rest(x, i, scratch, side)
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def take_requests(x, i, scratch, ts):
     """Let the venue work on all requests that arrive at `ts`.
 

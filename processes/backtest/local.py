@@ -172,7 +172,7 @@ def write_book(local, events, i, levels_max, now):
     seen[IS_DIRTY] = 0
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def show_touch(local, oms, i, now):
     """Bring risk's best bid and ask of one instrument up to date."""
     at = local.places[i]
@@ -267,7 +267,7 @@ def refuse_on_the_way(x, i, request, due):
     out[at_venue.A_SLOT] = request[at_venue.R_SLOT]
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def judge(local, oms, x, request, now):
     """Let risk judge one intent; an accepted one is booked and sent, a refused one told.
 
@@ -335,7 +335,7 @@ def send_wanted_cancels(local, oms, x, now):
         send(x, request, now)
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def write_report(local, oms, i, answered):
     """Write the answer of the venue as the report that a gateway makes of it."""
     report = local.report[0]
@@ -367,7 +367,7 @@ def write_report(local, oms, i, answered):
     report["ts_pub_ns"] = answered[at_venue.A_TS]
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def account(local, x, i, answered):
     """Add a fill that has been told to the account of this side."""
     last_qty = answered[at_venue.A_LAST_QTY]
@@ -387,7 +387,7 @@ def account(local, x, i, answered):
     row[TURNOVER] += value
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def take_answers(local, oms, x, i, ts):
     """Take all answers that arrive at `ts`: the account, then risk, which tells the strategy."""
     bus = x.buses[i]

@@ -138,7 +138,7 @@ def rewind(clock, tapes):
     return earliest
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def take_local_data(clock, local, tapes, i, stop):
     """Take the events of one instrument that are seen here before `stop`.
 
@@ -185,7 +185,7 @@ def take_local_data(clock, local, tapes, i, stop):
     clock.due[i, LOCAL_DATA] = tape[place, TS] if place < end else NEVER
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def note_change(seen, tape, place):
     """Remember that the book was changed by the event at `place`."""
     seen[here.IS_DIRTY] = 1
@@ -212,7 +212,7 @@ def take_trade(clock, local, tapes, i, place, stop):
     return stop
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def take_venue_data(clock, local, x, tapes, i, stop):
     """Take the events of one instrument that happen at the venue before `stop`.
 
@@ -260,7 +260,7 @@ def take_venue_data(clock, local, x, tapes, i, stop):
     clock.due[i, VENUE_DATA] = tape[place, TS] if place < end else NEVER
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def has_data(due):
     """Return True if an event is left, here or at the venue."""
     for i in range(due.shape[0]):
@@ -269,7 +269,7 @@ def has_data(due):
     return False
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def mid_of(ladders, prices, at_book, bid, ask):
     """Return the prices of two levels added, 0 if one is none."""
     if bid == book.NONE or ask == ladders[at_book + book.LEVELS]:
@@ -286,7 +286,7 @@ def pay_funding(local, x, i, event):
     local.accounts[i, here.FUNDING_E8] += np.int64(round(value_e8 * (event["trade_id"] * 1e-8)))
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def write_states(clock, local, x, now):
     """Write a STATE row of every instrument."""
     for i in range(local.places.shape[0]):
@@ -318,7 +318,7 @@ def earliest_timer(timers):
     return earliest
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def begin_turn(clock, local, x, tapes, d, now):
     """Show the strategy the books that have changed; write states if a timer is due."""
     if engine.has_due_timer(d.timers, now):
@@ -328,7 +328,7 @@ def begin_turn(clock, local, x, tapes, d, now):
             here.write_book(local, tapes.events, i, clock.options[BOOK_LEVELS], now)
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def end_turn(clock, local, oms, x, d, count, now):
     """Let risk judge the turn's intents, and find out when the next turn is due."""
     words = clock.words
@@ -353,7 +353,7 @@ def end_turn(clock, local, oms, x, d, count, now):
     look_at_buses(clock, x)
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def look_at_buses(clock, x):
     """Bring the due instants of requests and answers up to date, of all instruments."""
     for i in range(clock.due.shape[0]):
@@ -369,7 +369,7 @@ def look_at_buses(clock, x):
             due[LOCAL_ORDER] = x.responses[i, place, at_venue.A_TS]
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def choose(due):
     """Return (source, its instant, instant before which it may go on, others considered)."""
     chosen, earliest = -1, NEVER
@@ -387,7 +387,7 @@ def choose(due):
     return chosen, earliest, stop
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def must_return(clock, local, x, events_before, slice_events):
     """Return the Status for which the loop has to stop here, or -1."""
     words = clock.words
@@ -407,7 +407,7 @@ def must_return(clock, local, x, events_before, slice_events):
     return -1
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def take_source(clock, local, oms, x, tapes, source, stop):
     """Take what one source has before `stop`."""
     i, kind = source >> 2, source & 3

@@ -20,6 +20,7 @@ from processes.backtest import loop, queues
 from processes.backtest.config import BacktestConfig
 from processes.backtest.events import Data, assemble
 from processes.backtest.exchange import Exchange
+from processes.backtest.extras import load_compute_ns, load_funding, with_funding
 from processes.backtest.ladder import new_ladders
 from processes.backtest.latencies import load_latency
 from processes.backtest.local import Local
@@ -171,8 +172,12 @@ def load_data(setup: SetUp, paths: list[Path]) -> Data:
                 f"--data: nothing of {instrument.symbol}, expected some of each symbol"
             )
     joined = [part[0] if len(part) == 1 else np.concatenate(part) for part in parts]
+    config, folder = setup.backtest, setup.path.resolve().parent
     for part in joined:
-        part["ts_recv_ns"] += setup.backtest.feed_offset_ns
+        part["ts_recv_ns"] += config.feed_offset_ns
+    if config.funding_file:
+        for i, funding in load_funding(folder / config.funding_file, setup.instruments).items():
+            joined[i] = with_funding(joined[i], funding)
     return assemble(joined, setup.instruments, notes)
 
 
@@ -377,6 +382,9 @@ def wants_trades(setup: SetUp) -> bool:
 def new_clock(setup: SetUp, count: int, until_ns: int, logs_intents: bool) -> Clock:
     """Return a clock before the first event."""
     config = setup.backtest
+    compute_ns = np.array([config.compute_ns], np.int64)
+    if config.compute_run:
+        compute_ns = load_compute_ns(setup.path.resolve().parent / config.compute_run)
     options = np.zeros(loop.OPTIONS, np.int64)
     options[loop.ON_EVENTS] = config.cadence == "events"
     options[loop.WANTS_TRADES] = wants_trades(setup)
@@ -390,7 +398,7 @@ def new_clock(setup: SetUp, count: int, until_ns: int, logs_intents: bool) -> Cl
         cursors=np.zeros((count, 2), np.int64),
         none=np.zeros(at_venue.REQUEST_WORDS, np.int64),
         scratch=np.zeros(at_venue.ORDER_WORDS, np.int64),
-        compute_ns=np.array([config.compute_ns], np.int64),
+        compute_ns=compute_ns,
         states=np.zeros(4_096 + count, STATE),
         log=np.zeros(4_096 if logs_intents else 1, ORDER_REQUEST),
     )
