@@ -36,7 +36,7 @@ class Subject(NamedTuple):
         run: (set-up, data) -> Result.
         span_of: data -> (first, end) of its local time, ns.
         cut: (set-up, data, first, end) -> only what is known in [first, end), books included.
-        sources: set-up -> text that changes when the strategy's or our sources do.
+        sources: set-up -> text that changes when it, the strategy's or our sources do.
         files: set-up -> what it reads besides the config file and the data.
     """
 
@@ -213,7 +213,8 @@ def rank_key(metric: str, value: Decimal | int | float | None) -> tuple[bool, De
 def identity_of(subject: Subject, plan: Plan) -> str:
     """Return a hash of all that results depend on besides the parameters.
 
-    It covers the config, the files that it names, every byte of the data, and the sources.
+    It covers the config with what it includes, the files that it names, every byte of the data,
+    and the sources.
 
     Raises:
         UsageError: a path cannot be read.

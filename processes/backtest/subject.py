@@ -4,6 +4,8 @@ from collections.abc import Hashable
 from importlib import metadata
 from pathlib import Path
 
+import msgspec
+
 from processes.backtest.events import Data
 from processes.backtest.run import Run, SetUp, load_data, load_setup, run
 from processes.backtest.study import Subject
@@ -30,7 +32,8 @@ def backtester() -> Subject:
 
 def data_key(setup: SetUp) -> Hashable:
     """Return all of a set-up that `load_data` looks at."""
-    return tuple(setup.instruments), setup.backtest.feed_offset_ns
+    config = setup.backtest
+    return tuple(setup.instruments), config.feed_offset_ns, config.funding_file
 
 
 def warm_up(setup: SetUp, data: Data) -> None:
@@ -39,10 +42,11 @@ def warm_up(setup: SetUp, data: Data) -> None:
 
 
 def sources(setup: SetUp) -> str:
-    """Return what changes with our sources, the strategy's, or the compiler."""
+    """Return what changes with our sources, the strategy's, the compiler, or an included table."""
     tag = setup.strategy.STATE.names[-1]  # type: ignore[attr-defined]
     versions = [metadata.version(name) for name in ("numba", "numpy")]
-    return " ".join([str(build_hash()), tag, *versions])
+    tables = msgspec.json.encode([setup.file, setup.instruments]).decode()
+    return " ".join([str(build_hash()), tag, *versions, tables])
 
 
 def files(setup: SetUp) -> list[Path]:

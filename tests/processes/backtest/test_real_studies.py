@@ -139,6 +139,25 @@ def test_the_identity_covers_the_files_that_the_config_names(market):
     assert identity_of(backtester(), plan) != before
     named.write_text(text)
     assert identity_of(backtester(), plan) == before
+    (config.parent / "more.toml").write_text('include = "c.toml"\n')
+    plan = plan._replace(config=config.parent / "more.toml")
+    including = identity_of(backtester(), plan)
+    text = config.read_text()
+    config.write_text(text.replace('taker = "0.0005"', 'taker = "0.0004"'))
+    assert identity_of(backtester(), plan) != including
+    config.write_text(text)
+
+
+def test_data_are_read_once_for_each_way_in_which_set_ups_want_them(market):
+    config, events = market
+    grid = ["feed_offset_ns=0,70_000_000", "qty_steps=5,10"]
+    loaded = Loaded(backtester(), plan_of(config, [events], grid, "pnl", 1))
+    assert len(loaded._data) == 2
+    pnl = [measure(loaded.result_of(one)).total.pnl for one in loaded.plan.combinations]
+    for parameters, found in zip(loaded.plan.combinations, pnl, strict=True):
+        setup = load_setup(config, parameters)
+        assert found == measure(run(setup, load_data(setup, [events]))).total.pnl
+    assert pnl[0] != pnl[2]
 
 
 def test_the_commands(market, tmp_path, monkeypatch, capsys):
