@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import msgspec
+
 from common.errors import UsageError
 
 
@@ -44,11 +46,15 @@ def run(
         files.write_states(states, result)
     told = files.summary_of(result)
     if summary is not None:
-        files.write_summary(summary, told)
+        from processes.backtest.metrics import measure
+
+        figures = msgspec.to_builtins(measure(result)._asdict())  # amounts as exact text
+        files.write_summary(summary, {**told, "figures": figures})
     if report is not None:
         from processes.backtest.report import write_report
+        from processes.backtest.sensitivity import latency_curve
 
-        write_report(report, setup, result)
+        write_report(report, setup, result, latency_curve(setup, loaded))
     _show(told)
     if not check_lookahead:
         return 0
