@@ -18,6 +18,7 @@ NAMES = (
     "recorder",
     "transport",
     "demo",
+    "backtest",
     "stress",
 )
 

@@ -1,7 +1,6 @@
 """The command line: `tickring VERB`; checks the platform, then imports only what the verb needs."""
 
 import platform
-import re
 import signal
 import sys
 from pathlib import Path
@@ -10,11 +9,20 @@ from typing import Annotated
 import typer
 
 from common import kernel_cache
-from common.errors import TickringError, UnavailableError, UsageError
+from common.errors import TickringError, UnavailableError
+from processes import cli_studies
+from processes.cli_options import (
+    AsJson,
+    ConfigPath,
+    DataPaths,
+    InstanceName,
+    ManyValues,
+    RunName,
+    parse_duration,
+)
 
 PYTHON_MIN, PYTHON_END = (3, 11), (3, 14)
-_UNITS_NS = {"ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000}
-_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h)")
+
 
 app = typer.Typer(
     name="tickring",
@@ -25,15 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
 )
-
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of a set-up.")]
-InstanceName = Annotated[
-    str, typer.Option("--instance", metavar="NAME", help="Which instance; default: the only one.")
-]
-RunName = Annotated[
-    str, typer.Option("--run", metavar="RUN", help="A recording instead: its folder, or its id.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def check_platform() -> None:
@@ -48,20 +47,6 @@ def check_platform() -> None:
     if not PYTHON_MIN <= sys.version_info[:2] < PYTHON_END:
         found = platform.python_version()
         raise UnavailableError(f"python: {found}, expected 3.11, 3.12 or 3.13")
-
-
-def parse_duration(text: str) -> int:
-    """Read "30s", "5m", "1h" or "500ms" as nanoseconds; "" is 0.
-
-    Raises:
-        UsageError: anything else.
-    """
-    if not text:
-        return 0
-    match = _DURATION.fullmatch(text)
-    if match is None or int(match[1]) == 0:
-        raise UsageError(f"--for: {text!r}, expected a number and ms, s, m or h, such as 30s")
-    return int(match[1]) * _UNITS_NS[match[2]]
 
 
 def end_quietly_when_nobody_reads() -> None:
@@ -478,6 +463,54 @@ def export(
     from processes.convert.export import run as run_export
 
     raise typer.Exit(run_export(which, parquet=parquet, npz=npz, symbol=symbol, as_json=as_json))
+
+
+@app.command(cls=ManyValues)
+def backtest(
+    config: ConfigPath,
+    data: DataPaths,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a value of CONFIG; repeatable."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="A page of charts and figures.")
+    ] = None,
+    summary: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Counts, and where it ended.")
+    ] = None,
+    fills: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="A row per fill.")] = None,
+    states: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="A row per strategy timer.")
+    ] = None,
+    check_lookahead: Annotated[
+        bool, typer.Option("--check-lookahead", help="Prove that nothing later is looked at.")
+    ] = False,
+) -> None:
+    """Run a strategy against a simulated venue, with the kernels that run live.
+
+    CONFIG needs a table [backtest].
+
+    Example: tickring backtest configs/backtest.toml --data btc.npz --report btc.html
+    """
+    kernel_cache.configure()
+    from processes.backtest.command import run as run_backtest
+
+    raise typer.Exit(
+        run_backtest(
+            config,
+            data,
+            settings=settings or [],
+            report=report,
+            summary=summary,
+            fills=fills,
+            states=states,
+            check_lookahead=check_lookahead,
+        )
+    )
+
+
+cli_studies.add_to(app)
 
 
 def main() -> None:

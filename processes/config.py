@@ -14,6 +14,7 @@ from common import instruments
 from common.config import Base, load
 from common.errors import ConfigError
 from common.instruments import Instrument
+from processes.backtest.config import BacktestConfig
 from processes.book.config import BookConfig
 from processes.feed.config import FeedConfig
 from processes.gateway.config import GatewayConfig
@@ -66,6 +67,7 @@ class Config(Base, kw_only=True):
         instruments_file: relative to the file.
         idle: how the hot processes wait; "auto" decides by the cores there are.
         simulator: the local venue; paper mode only.
+        backtest: the simulated venue of `tickring backtest`; not looked at by a running system.
         recorder: what to keep of the run; without the table nothing is recorded.
         folder: where the file lies; set by the loader.
     """
@@ -83,6 +85,7 @@ class Config(Base, kw_only=True):
     gateway: GatewayConfig = GatewayConfig()
     rest: RestConfig = RestConfig()
     simulator: VenueConfig | None = None
+    backtest: BacktestConfig | None = None
     recorder: RecorderConfig | None = None
     supervisor: SupervisorConfig = SupervisorConfig()
     folder: str = ""

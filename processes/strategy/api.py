@@ -142,7 +142,7 @@ def strategy(
             _PYTHON[hook, tag] = implementation
             space = {"record": record, "implementation": implementation}
             exec(f"def pick({args}):\n    return implementation if s == record else None", space)
-            overload(_GENERIC[hook], strict=False)(space["pick"])
+            overload(_GENERIC[hook], jit_options={"_nrt": True}, strict=False)(space["pick"])
         return cls
 
     return register

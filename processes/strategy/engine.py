@@ -30,7 +30,7 @@ from processes.strategy.desk import BOOK_LEVELS_MAX, ORDER_SLOTS_MAX, QUOTE_LEVE
 from processes.strategy.verbs import quote_index, settle_quote, write_intent
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def reset_desk(d, session_base, strategy_id):
     """Empty a fresh desk.
 
@@ -48,7 +48,7 @@ def reset_desk(d, session_base, strategy_id):
     clear_orders(d)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def clear_orders(d):
     """Forget all orders and wanted quotes; risk tells what is open."""
     for slot in range(ORDER_SLOTS_MAX):
@@ -58,7 +58,7 @@ def clear_orders(d):
         d.quotes[q]["qty_steps"] = 0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def set_cause(d, ts_exch_ns, ts_recv_ns, recv_to_book_ns, book_ts_pub_ns, sequence):
     """Remember which market event the following intents answer; all 0: none."""
     d.words[at.CAUSE_TS_EXCH] = ts_exch_ns
@@ -68,7 +68,7 @@ def set_cause(d, ts_exch_ns, ts_recv_ns, recv_to_book_ns, book_ts_pub_ns, sequen
     d.words[at.CAUSE_SEQUENCE] = sequence
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def attach(d, now):
     """Write the ATTACH intent: risk cancels what is left, then tells positions and READY."""
     d.words[at.NOW_NS] = now
@@ -80,7 +80,7 @@ def attach(d, now):
     d.words[at.TURN_COUNT] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def apply_book(d, words, headers, sequence, mask):
     """Copy one BOOK message into the desk's book; levels beyond BOOK_LEVELS_MAX are left out."""
     header = headers[sequence & mask]
@@ -109,7 +109,7 @@ def apply_book(d, words, headers, sequence, mask):
         book["ask_qty_steps"][k] = ask_qty
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def take_market(s, p, d, words, views, first, end):
     """Run the hooks over the book ring's slots [first, end); they hold whole messages.
 
@@ -149,7 +149,7 @@ def take_market(s, p, d, words, views, first, end):
     set_cause(d, 0, 0, 0, 0, 0)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def adopt_order(d, report):
     """Put an order that risk says is open into its slot, when the slot is free."""
     slot = report["order_slot"]
@@ -169,7 +169,7 @@ def adopt_order(d, report):
     order["order_pending"] = report["order_pending"]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def apply_execution(d, report):
     """Bring the desk's order to what risk reports; free its slot when it is terminal.
 
@@ -209,7 +209,7 @@ def apply_execution(d, report):
     return q
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def take_reports(s, p, d, reports, first, end):
     """Run the hooks over the report ring's slots [first, end)."""
     mask = reports.shape[0] - 1
@@ -235,7 +235,7 @@ def take_reports(s, p, d, reports, first, end):
                 settle_quote(d, i, side, q % QUOTE_LEVELS_MAX)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def has_due_timer(timers, now):
     """Return True if a timer is due at `now`."""
     for timer_id in range(TIMERS_MAX):
@@ -244,7 +244,7 @@ def has_due_timer(timers, now):
     return False
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def take_timers(s, p, d):
     """Run `on_timer` once for each timer that is due; it is off unless the hook sets it again."""
     now = d.words[at.NOW_NS]
@@ -254,7 +254,7 @@ def take_timers(s, p, d):
             on_timer(s, p, d, timer_id)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def run_turn(state, params, d, inputs, first, end, now):
     """Take one turn: reports, control, market, then timers.
 

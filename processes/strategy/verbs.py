@@ -23,25 +23,25 @@ _INT32_MAX = 2_147_483_647
 _CLIP_MAX = 1e15  # keeps a float that becomes a quantity within int64
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def now_ns(d):
     """Return the clock given to this turn."""
     return d.words[at.NOW_NS]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def set_timer(d, timer_id, due_ns):
     """Call `on_timer(timer_id)` in the first turn at or after `due_ns`; 0 switches it off."""
     d.timers[timer_id] = due_ns
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def position(d, i):
     """Return the signed position of instrument i in quantity steps, as risk last told."""
     return d.position[i]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def is_tradable(d, i):
     """Return True if risk is ready and the book is valid with both sides."""
     book = d.books[i]
@@ -53,13 +53,13 @@ def is_tradable(d, i):
     )
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def is_fresh(d, i, age_ns_max):
     """Return True if instrument i is tradable and its book's event came at most this long ago."""
     return is_tradable(d, i) and d.words[at.NOW_NS] - d.books[i]["ts_recv_ns"] <= age_ns_max
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def mid(book):
     """Return (bid + ask) / 2 in price steps, a float; 0.0 without both sides."""
     if book["bid_count"] == 0 or book["ask_count"] == 0:
@@ -67,7 +67,7 @@ def mid(book):
     return 0.5 * (book["bid_price_steps"][0] + book["ask_price_steps"][0])
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def microprice(book):
     """Return the mid weighted by the opposite quantities, in price steps; 0.0 if one-sided."""
     if book["bid_count"] == 0 or book["ask_count"] == 0:
@@ -78,7 +78,7 @@ def microprice(book):
     return weighted / (bid_qty + ask_qty)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def spread(book):
     """Return ask - bid in price steps; 0 without both sides."""
     if book["bid_count"] == 0 or book["ask_count"] == 0:
@@ -86,7 +86,7 @@ def spread(book):
     return book["ask_price_steps"][0] - book["bid_price_steps"][0]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def imbalance(book, levels):
     """Return (bids - asks) / (bids + asks) of the first `levels` quantities, -1.0 to 1.0."""
     bids, asks = 0, 0
@@ -97,7 +97,7 @@ def imbalance(book, levels):
     return (bids - asks) / (1.0 * (bids + asks)) if bids + asks > 0 else 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def vwap(book, side, qty_steps):
     """Return the average price in steps of taking `qty_steps` from `side`; 0.0 if too thin."""
     left = qty_steps
@@ -116,7 +116,7 @@ def vwap(book, side, qty_steps):
     return 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def clip_steps(d, i, notional, price):
     """Return the whole lots, at least one, that `notional` pays for at `price`.
 
@@ -134,13 +134,13 @@ def clip_steps(d, i, notional, price):
     return max(int(min(notional * scale / price, _CLIP_MAX)) // lot, 1) * lot
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def is_enough(d, i, price_steps, qty_steps):
     """Return True if an order of this size is worth the venue's least notional."""
     return 1.0 * price_steps * qty_steps >= d.instruments[i]["min_notional_steps2"]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def refuse(d, reject):
     """Count a refusal and return it as the verbs do."""
     d.words[at.LAST_REJECT] = reject
@@ -148,13 +148,13 @@ def refuse(d, reject):
     return -reject
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def saturate_int32(value):
     """Return a hop delta as an int32 that sticks at its largest value."""
     return np.int32(min(max(value, 0), _INT32_MAX))
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def write_intent(d, kind, i, order_slot):
     """Take the next intent record, fill what all kinds share, and return its index.
 
@@ -194,7 +194,7 @@ def write_intent(d, kind, i, order_slot):
     return index
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def find_free_slot(d):
     """Return a free order slot, or -1."""
     for slot in range(ORDER_SLOTS_MAX):
@@ -203,13 +203,13 @@ def find_free_slot(d):
     return -1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def is_live(order):
     """Return True if the slot holds an order that may still be open at the venue."""
     return order["client_order_id"] != 0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def is_in_flight(order):
     """Return True while a request for the order waits for its answer."""
     return (
@@ -219,7 +219,7 @@ def is_in_flight(order):
     )
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def find_order(d, handle):
     """Return the slot of the order that `handle` means, or -1 if it is gone."""
     if handle <= 0:
@@ -229,7 +229,7 @@ def find_order(d, handle):
     return slot if is_live(order) and order["handle"] == handle else -1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def send(d, i, side, order_type, time_in_force, price_steps, qty_steps, reduce_only):
     """Ask for a new order.
 
@@ -276,7 +276,7 @@ def send(d, i, side, order_type, time_in_force, price_steps, qty_steps, reduce_o
     return order["handle"]
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def check_change(d, handle):
     """Return (slot, 0) if the order may be changed now, else (-1, reject)."""
     slot = find_order(d, handle)
@@ -291,7 +291,7 @@ def check_change(d, handle):
     return slot, Reject.NONE
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def replace(d, handle, price_steps, qty_steps):
     """Ask for another price or total quantity of an open order; it goes to the back of its level.
 
@@ -320,7 +320,7 @@ def replace(d, handle, price_steps, qty_steps):
     return 0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def cancel(d, handle):
     """Ask to cancel an open order.
 
@@ -339,7 +339,7 @@ def cancel(d, handle):
     return 0
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def find_live_order(d, i):
     """Return the slot of an order of instrument i that may still be open at the venue, or -1."""
     for slot in range(ORDER_SLOTS_MAX):
@@ -348,7 +348,7 @@ def find_live_order(d, i):
     return -1
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def take(d, i, side, qty_steps, slippage_bps, reduce_only):
     """Take what is on the other side at once: an IOC limit order bounded around the touch.
 
@@ -378,7 +378,7 @@ def take(d, i, side, qty_steps, slippage_bps, reduce_only):
     return send(d, i, side, OrderType.LIMIT, TimeInForce.IOC, price, qty, reduce_only)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def take_out(d, i, slippage_bps):
     """Trade the whole position of instrument i away at once: `take`, reduce-only.
 
@@ -390,13 +390,13 @@ def take_out(d, i, slippage_bps):
     return take(d, i, side, abs(held), slippage_bps, 1)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def quote_index(i, side, level):
     """Return the place of a quote in Desk.quotes."""
     return (i * 2 + (0 if side == Side.BID else 1)) * QUOTE_LEVELS_MAX + level
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def quote(d, i, side, price_steps, qty_steps, level=0):
     """Want one post-only order at this price with this open quantity; 0 pulls it.
 
@@ -427,7 +427,7 @@ def quote(d, i, side, price_steps, qty_steps, level=0):
     return settle_quote(d, i, side, level)
 
 
-@njit(cache=True)
+@njit(cache=True, _nrt=False)
 def settle_quote(d, i, side, level):
     """Send the one request that brings the order of a quote to what is wanted, if any is due."""
     wanted = d.quotes[quote_index(i, side, level)]

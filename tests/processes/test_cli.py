@@ -5,6 +5,7 @@ import platform
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -18,7 +19,8 @@ from tests.support import ROOT, unique_instance
 GOLDEN = ROOT / "tests" / "golden" / "help"
 VERBS = [
     "", "up", "down", "status", "clean", "run", "check", "rings", "stat", "top", "tail", "book",
-    "layout", "kill", "doctor", "replay", "recordings", "import", "export",
+    "layout", "kill", "doctor", "replay", "recordings", "import", "export", "backtest", "sweep",
+    "walk-forward",
 ]  # fmt: skip
 
 
@@ -132,6 +134,25 @@ def test_exit_codes_and_one_line_errors(tickring, arguments, code, said):
     assert "Traceback" not in found.stderr
     if code != 2 or "expected" in said:
         assert found.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["c.toml", "--data", "a", "b", "--grid", "x=1,2", "y=3"],
+        ["--data", "a", "b", "c.toml", "--grid", "x=1,2", "--grid", "y=3"],
+        ["--grid", "x=1,2", "y=3", "c.toml", "--data", "a", "--data", "b"],
+        ["--data", "a", "--data", "b", "--grid", "x=1,2", "y=3", "c.toml"],
+    ],
+)
+def test_options_with_several_values(arguments, monkeypatch, tickring):
+    from processes.backtest import study, sweep
+
+    asked = []
+    monkeypatch.setattr(study, "plan_of", lambda *plan: asked.append(plan))
+    monkeypatch.setattr(sweep, "run_sweep", lambda *_: 0)
+    assert tickring("sweep", *arguments, "--jobs", 3).returncode == 0
+    assert asked == [(Path("c.toml"), [Path("a"), Path("b")], ["x=1,2", "y=3"], "pnl", 3)]
 
 
 def test_layout_needs_no_numba():

@@ -1,0 +1,39 @@
+"""Where this exchange differs from hftbacktest 2.4.x on purpose, and the switches.
+
+`rules = "own"` is what we hold to be right. `rules = "hftbacktest"` does what that program does, so
+that the two can be compared fill by fill; `"hftbacktest-roi"` does what its ROIVector engine does.
+
+1. CLEAR_SKIPS_ONE: a partial clear of a side leaves as best the next level beyond the cleared
+   ones. hftbacktest does not look at the one level just beyond. (A snapshot behind it hides that.)
+2. CLEAR_SPARES_ASKS: a partial clear of the asks removes nothing in the ROIVector engine.
+3. COUNTS_LAST_FILL_ONLY: position, balance, fee and trades of a state row are all fills that have
+   been reported. hftbacktest counts an order when it is filled, and then the quantity of its last
+   fill; earlier partial fills are missing from its state, though it reports them.
+4. TAKES_BEYOND_DEPTH: with partial fills, a GTC order through the touch takes what the book holds
+   up to its limit; what is left rests. hftbacktest fills the rest at the limit price at once.
+5. MARKET_WALKS_100_TICKS: with partial fills, a market order takes what the book holds, wherever.
+   hftbacktest looks at 100 ticks from the best.
+6. No switch: an order that partial fills complete exactly leaves the venue's book. hftbacktest
+   keeps it, and stops with error 14 at the next event that reaches it; up to there the two are
+   equal.
+7. No switch: a taker that fills at several prices is told of every fill; hftbacktest tells the
+   last.
+8. No switch: a market order against an empty side expires; hftbacktest fills it at price 2^63.
+9. Orders of equal price are filled in the order of their arrival, and better prices first.
+   hftbacktest walks a hash map; totals are the same.
+10. A replace keeps its place in the queue if it only makes the order smaller; a post-only one that
+    would take is refused and the order stays. hftbacktest loses the new price of a modify.
+"""
+
+CLEAR_SKIPS_ONE = 1
+CLEAR_SPARES_ASKS = 2
+COUNTS_LAST_FILL_ONLY = 4
+TAKES_BEYOND_DEPTH = 8
+MARKET_WALKS_100_TICKS = 16
+
+_HFTBACKTEST = CLEAR_SKIPS_ONE | COUNTS_LAST_FILL_ONLY | TAKES_BEYOND_DEPTH | MARKET_WALKS_100_TICKS
+RULES = {
+    "own": 0,
+    "hftbacktest": _HFTBACKTEST,
+    "hftbacktest-roi": _HFTBACKTEST | CLEAR_SPARES_ASKS,
+}

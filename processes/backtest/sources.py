@@ -1,0 +1,138 @@
+"""What a backtest can be fed with: hftbacktest's event arrays, captures, recorded runs.
+
+Every loader gives EVENT rows of one instrument, in both orders. What stands in slots is read in
+recorded.py.
+"""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from common.enums import Side
+from common.errors import UsageError
+from common.instruments import Instrument
+from processes.backtest.events import AT_LOCAL, AT_VENUE, EVENT, EventKind
+from processes.backtest.recorded import load_capture, load_run
+
+# hftbacktest 2.x, "Data": the low byte of `ev` is the kind, the high bits are flags.
+HFT_FIELDS = ("ev", "exch_ts", "local_ts", "px", "qty")
+HFT_DEPTH, HFT_TRADE, HFT_CLEAR, HFT_SNAPSHOT = 1, 2, 3, 4
+HFT_AT_VENUE, HFT_AT_LOCAL, HFT_BUY, HFT_SELL = 1 << 31, 1 << 30, 1 << 29, 1 << 28
+_STEPS_MAX = float(1 << 53)  # a float counts exactly up to here
+
+
+def load_npz(path: Path, instrument: Instrument, notes: dict[str, int]) -> np.ndarray:
+    """Read hftbacktest's events.
+
+    Args:
+        path: .npz with an array `data`, or .npy.
+        instrument: whose grid the numbers must be on.
+        notes: changed: rows of kinds that no L2 backtest uses are counted.
+
+    Raises:
+        UsageError: not such a file, or a number off the grid; names the row.
+    """
+    data = load_array(path)
+    if not set(HFT_FIELDS) <= set(data.dtype.names or ()):
+        raise UsageError(
+            f"{path}: fields {data.dtype.names}, expected hftbacktest's events:"
+            f" {', '.join(HFT_FIELDS)}"
+        )
+    return from_hft(data, instrument, str(path), notes)
+
+
+def load_array(path: Path) -> np.ndarray:
+    """Return the array named `data` of an .npz, or that of an .npy.
+
+    Raises:
+        UsageError: there is none.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            data: np.ndarray = loaded["data"]
+            return data
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path}: {error}, expected an .npz with an array named data") from None
+
+
+def from_hft(
+    data: np.ndarray, instrument: Instrument, where: str, notes: dict[str, int]
+) -> np.ndarray:
+    """Return hftbacktest's events as EVENT rows; Args and Raises as in `load_npz`."""
+    flags = data["ev"].astype(np.int64)
+    kinds = flags & 0xFF
+    is_depth = (kinds == HFT_DEPTH) | (kinds == HFT_SNAPSHOT)
+    is_trade = kinds == HFT_TRADE
+    is_clear = kinds == HFT_CLEAR
+    events = np.zeros(len(data), EVENT)
+    events["kind"][is_depth] = EventKind.DEPTH
+    events["kind"][is_trade] = EventKind.TRADE
+    events["kind"][is_clear] = EventKind.CLEAR
+    side = np.where(flags & HFT_BUY, Side.BID, np.where(flags & HFT_SELL, Side.ASK, 0))
+    events["side"] = side
+    events["kind"][is_depth & (side == 0)] = 0
+    at_venue = np.where(flags & HFT_AT_VENUE, AT_VENUE, 0)
+    events["flags"] = at_venue | np.where(flags & HFT_AT_LOCAL, AT_LOCAL, 0)
+    events["ts_exch_ns"] = data["exch_ts"]
+    events["ts_recv_ns"] = data["local_ts"]
+    known = events["kind"] != 0
+    has_price = known & ~(is_clear & ~(np.isfinite(data["px"]) & (side != 0)))
+    events["price_steps"] = on_grid(
+        data["px"], has_price, instrument.price_grid_decimals, f"{where}: px"
+    )
+    events["qty_steps"] = on_grid(
+        data["qty"], known & ~is_clear, instrument.qty_grid_decimals, f"{where}: qty"
+    )
+    others = int(np.count_nonzero(~known & (events["flags"] != 0)))
+    if others:
+        notes["other_events"] = notes.get("other_events", 0) + others
+    return events
+
+
+def on_grid(values: np.ndarray, used: np.ndarray, decimals: int, where: str) -> np.ndarray:
+    """Return floats as steps; only where `used`, else 0.
+
+    Raises:
+        UsageError: a number that is no step, negative, or too large to be exact.
+    """
+    scaled = np.where(used, values, 0.0) * 10.0**decimals
+    steps = np.rint(scaled)
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.abs(scaled - steps) <= 1e-6 * np.maximum(1.0, np.abs(steps)))
+        wrong |= ~((steps >= 0) & (steps < _STEPS_MAX))
+    rows = np.flatnonzero(wrong)
+    if len(rows):
+        row = int(rows[0])
+        raise UsageError(
+            f"{where}: row {row} is {values[row]!r}, expected a multiple of 1e-{decimals}, not"
+            " negative; check tick_size and lot_size of the instrument"
+        )
+    return steps.astype(np.int64)
+
+
+def load_source(
+    path: Path, instruments: list[Instrument], notes: dict[str, int]
+) -> list[tuple[int, np.ndarray]]:
+    """Return the events in one path: (instrument, EVENT[m]), ...; see `run.load_data`."""
+    symbol, equals, rest = str(path).partition("=")
+    known = {instrument.symbol: instrument for instrument in instruments}
+    instrument = instruments[0] if len(instruments) == 1 else None
+    if equals and symbol in known:
+        instrument, path = known[symbol], Path(rest)
+    if not path.exists():
+        raise UsageError(f"--data: {path} is not there, expected a file or a recorded run")
+    if path.is_dir():
+        return load_run(path, instruments, notes)
+    if path.suffix not in (".npz", ".npy"):
+        wanted = [instrument] if instrument else instruments
+        return [(one.instrument_id, load_capture(path, one, notes)) for one in wanted]
+    if instrument is None:
+        raise UsageError(
+            f"--data: {path} does not say whose events it holds, expected SYMBOL=PATH with one of"
+            f" {', '.join(known)}"
+        )
+    return [(instrument.instrument_id, load_npz(path, instrument, notes))]

@@ -1,0 +1,278 @@
+"""Whole backtests on hand-made markets whose right answer is known."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from common.errors import ConfigError, UsageError
+from processes.backtest import files, local, loop
+from processes.backtest.events import EventKind, assemble, in_both_orders
+from processes.backtest.extras import load_funding, with_funding
+from processes.backtest.lookahead import check
+from processes.backtest.run import load_data, load_setup, run
+from processes.risk import limits, orders
+from processes.strategy import engine, stage
+
+from tests.processes.backtest.made_market import START_NS, made_data, made_setup, row
+
+TOUCH = "processes.strategy.touch_quoter:TouchQuoter"
+DICE = "tests.processes.backtest.dice:Dice"
+MS = 1_000_000
+QUOTER = {"interval_ns": 10 * MS, "qty_steps": 5}
+DEPTH, TRADE = EventKind.DEPTH, EventKind.TRADE
+
+
+def market(*rows):
+    """Return rows of (kind, side, price, qty, ms); each is seen 1 ms after it happened."""
+    parts = [row(*each[:4], each[4] * MS, each[4] * MS + MS) for each in rows]
+    return in_both_orders(np.concatenate(parts))
+
+
+def quoted(tmp_path, *rows, **options):
+    """Run the touch quoter on a market of one instrument."""
+    setup = made_setup(tmp_path, TOUCH, QUOTER, **options)
+    return run(setup, assemble([market(*rows)], setup.instruments, {}))
+
+
+def test_strategy_and_risk_are_the_functions_that_run_live():
+    assert loop.engine.run_turn is engine.run_turn is stage.engine.run_turn
+    assert local.risk_limits.check_order is limits.check_order
+    assert local.risk_limits.check_replace is limits.check_replace
+    assert local.risk_limits.check_cancel is limits.check_cancel
+    assert local.apply_request is orders.apply_request
+    assert local.apply_execution_report is orders.apply_execution_report
+
+
+BOOK = ((DEPTH, 1, 1_000, 7, 0), (DEPTH, -1, 1_002, 4, 0))
+
+
+def test_touch_quoter_fills_when_the_queue_before_it_is_traded(tmp_path):
+    """Quotes at 10 ms arrive at 12; 7 stand before the bid: the second trade lets 2 past it."""
+    result = quoted(
+        tmp_path, *BOOK, (TRADE, -1, 1_000, 6, 15), (TRADE, -1, 1_000, 3, 17),
+        (TRADE, 1, 1_003, 1, 18), (DEPTH, 1, 999, 1, 60),
+    )  # fmt: skip
+    assert [
+        (fill["ts_ns"] - START_NS, fill["side"], fill["price_steps"], fill["qty_steps"])
+        for fill in result.fills
+    ] == [(17 * MS, 1, 1_000, 5), (18 * MS, -1, 1_002, 5)]
+    assert list(result.fills["maker"]) == [1, 1]
+    assert list(result.fills["mid_steps2"]) == [2_002, 2_002]
+    assert list(result.fills["fee_e12"]) == [-25_000_000, -25_050_000]  # 0.5 bps back
+    last = result.states[-1]
+    assert (last["position_steps"], last["balance_steps2"], last["trade_count"]) == (0, 10, 2)
+
+
+def test_partial_fills_let_only_past_what_was_traded(tmp_path):
+    trades = ((TRADE, -1, 1_000, 9, 15), (TRADE, -1, 1_000, 1, 16), (DEPTH, 1, 999, 1, 60))
+    result = quoted(tmp_path, *BOOK, *trades, exchange="partial-fill")
+    assert [(f["ts_ns"] - START_NS, f["qty_steps"]) for f in result.fills] == [
+        (15 * MS, 2), (16 * MS, 1),
+    ]  # fmt: skip
+
+
+def test_a_quote_through_the_moved_touch_expires_and_is_counted(tmp_path):
+    """The ask falls to 1,000 while the bid at 1,000 is under way: post-only, so it expires."""
+    moved = ((DEPTH, -1, 1_000, 4, 11), (DEPTH, 1, 999, 1, 60))
+    result = quoted(tmp_path, *BOOK, *moved)
+    assert result.counts["orders_rejected"] == 1 and not len(result.fills)
+
+
+def test_states_are_a_row_per_timer_behind_all_events_up_to_it(tmp_path):
+    result = quoted(tmp_path, *BOOK, (DEPTH, 1, 1_001, 1, 9), (DEPTH, 1, 999, 1, 35))
+    assert list(result.states["ts_ns"] - START_NS) == [10 * MS, 20 * MS, 30 * MS]
+    assert list(result.states["bid_price_steps"]) == [1_001] * 3  # seen at 10 ms exactly
+
+
+def test_risk_refuses_as_it_does_live(tmp_path):
+    key = "risk.limits.MADE0.order_qty_max"
+    result = quoted(tmp_path, *BOOK, (DEPTH, 1, 999, 1, 35), **{key: "0.004"})
+    assert result.counts["orders_rejected"] == result.counts["orders_sent"] == 6
+    assert result.counts["intents"] == 6
+
+
+def test_compute_time_delays_requests_and_turns(tmp_path):
+    events = (*BOOK, (TRADE, -1, 999, 1, 14), (DEPTH, 1, 999, 1, 60))
+    quick = quoted(tmp_path, *events)
+    slow = quoted(tmp_path, *events, compute_ns=str(3 * MS))
+    assert len(quick.fills) == 1 and not len(slow.fills)  # its bid arrived at 15 ms
+
+
+def test_cadence_makes_no_difference_to_who_acts_on_timers(tmp_path):
+    results = []
+    for cadence in ("timers", "events"):
+        setup = made_setup(
+            tmp_path, DICE, {"interval_ns": 5 * MS, "seed": 3}, exchange="partial-fill",
+            cadence=cadence,
+        )  # fmt: skip
+        results.append(run(setup, made_data(setup, 3, 600)))
+    timers, events = results
+    assert timers.fills.tobytes() == events.fills.tobytes() and len(timers.fills) > 20
+    assert timers.states.tobytes() == events.states.tobytes()
+    assert events.counts["turns"] > timers.counts["turns"]
+
+
+def test_no_decision_looks_ahead_and_a_planted_look_is_caught(tmp_path):
+    setup = made_setup(tmp_path, DICE, {"interval_ns": 5 * MS, "seed": 5}, count=2)
+    data = made_data(setup, 5, 600)
+    found = check(setup, data, cuts=40)
+    assert found.differences == 0 and found.intents > 1_000
+    planted = []
+    for first, end in data.spans:  # what happens is seen 20 ms before it does
+        rows = data.events[first:end][data.events["flags"][first:end] & 1 != 0].copy()
+        rows["ts_recv_ns"] = rows["ts_exch_ns"] - 20 * MS
+        planted.append(in_both_orders(rows))
+    caught = check(setup, assemble(planted, setup.instruments, {}), cuts=40)
+    assert caught.differences > 30 and "first at the cut" in caught.text
+
+
+def test_funding_is_paid_on_the_position_that_the_venue_holds(tmp_path):
+    """0.005 at a mark of 200 and a rate of 0.01 is 0.01: long pays."""
+    setup = made_setup(tmp_path, TOUCH, QUOTER)
+    path = tmp_path / "funding.csv"
+    ts = START_NS + 25 * MS
+    path.write_text(f"ts_ns,symbol,rate,mark_price\n{ts},MADE0,0.01,200\n{ts},OTHER,1,1\n")
+    rows = market(*BOOK, (TRADE, -1, 999, 1, 15), (DEPTH, 1, 999, 1, 60))
+    rows = with_funding(rows, load_funding(path, setup.instruments)[0])
+    result = run(setup, assemble([rows], setup.instruments, {}))
+    assert list(result.states["funding_e8"]) == [0, 0] + [1_000_000] * 4
+    path.write_text("ts_ns,symbol,rate,mark_price\n1,MADE0,x,200\n")
+    with pytest.raises(ConfigError, match=r"funding.csv:2: .*expected ts_ns,symbol"):
+        load_funding(path, setup.instruments)
+
+
+def latency_of(tmp_path, text: str, kind: str, **more):
+    """Return a set-up whose latency comes from a file."""
+    setup = made_setup(tmp_path, DICE, {"interval_ns": 5 * MS, "seed": 7})
+    (tmp_path / "latency.csv").write_text(text)
+    config = msgspec.structs.replace(
+        setup.backtest.order_latency, kind=kind, file="latency.csv", request_ns=0, response_ns=0,
+        **more,
+    )  # fmt: skip
+    backtest = msgspec.structs.replace(setup.backtest, order_latency=config)
+    file = msgspec.structs.replace(setup.file, backtest=backtest)
+    return msgspec.structs.replace(setup, file=file)
+
+
+def rows_text(*rows) -> str:
+    lines = [",".join(str(START_NS + t * MS if t else 0) for t in each) for each in rows]
+    return "\n".join(["request_ns,exchange_ns,response_ns", *lines]) + "\n"
+
+
+def test_recorded_latency_is_interpolated_and_a_refusal_is_told(tmp_path):
+    same = rows_text((1, 3, 5), (500, 502, 504))
+    setup = latency_of(tmp_path, same, "recorded")
+    data = made_data(setup, 7, 600)
+    constant = made_setup(tmp_path, DICE, {"interval_ns": 5 * MS, "seed": 7}, latency_ns=2 * MS)
+    quiet = run(setup, data)
+    assert quiet.fills.tobytes() == run(constant, data).fills.tobytes()
+    busy = rows_text((1, 3, 5), (100, 0, 120), (200, 0, 230), (300, 302, 304))
+    refused = run(latency_of(tmp_path, busy, "recorded"), data)
+    assert refused.counts["orders_rejected"] > quiet.counts["orders_rejected"] + 20
+
+
+def test_drawn_latency_is_the_same_for_the_same_seed(tmp_path):
+    text = rows_text(*((t, t + 1 + t % 7, t + 3 + 2 * (t % 5) + t % 7) for t in range(1, 400, 20)))
+    results = []
+    for seed in (1, 1, 2):
+        setup = latency_of(tmp_path, text, "drawn", seed=seed)
+        results.append(run(setup, made_data(setup, 7, 600)))
+    assert results[0].fills.tobytes() == results[1].fills.tobytes()
+    assert results[0].fills.tobytes() != results[2].fills.tobytes()
+    assert results[2].counts["latency_seed"] == 2
+
+
+def test_wrong_latency_files_are_refused(tmp_path):
+    for text, expected in (
+        ("a,b\n", "first line"),
+        (rows_text((5, 4, 6)), "times go back"),
+        (rows_text((5, 0, 6)), "no row with an exchange time"),
+    ):
+        setup = latency_of(tmp_path, text, "recorded")
+        with pytest.raises(ConfigError, match=expected):
+            run(setup, made_data(setup, 7, 50))
+
+
+def hft_events(*rows) -> np.ndarray:
+    """Return hftbacktest events: (ev, exch ms, local ms, price, quantity)."""
+    fields = [("ev", "i8"), ("exch_ts", "i8"), ("local_ts", "i8"), ("px", "f8"), ("qty", "f8")]
+    events = np.zeros(len(rows), fields)
+    for event, (ev, exch, seen, px, qty) in zip(events, rows, strict=True):
+        event["ev"], event["px"], event["qty"] = ev, px, qty
+        event["exch_ts"], event["local_ts"] = START_NS + exch * MS, START_NS + seen * MS
+    return events
+
+
+BOTH = 1 << 31 | 1 << 30
+BUY, SELL = 1 << 29, 1 << 28
+
+
+def test_event_arrays_are_read_with_their_flags_and_refused_off_the_grid(tmp_path):
+    setup = made_setup(tmp_path, TOUCH, QUOTER)
+    path = tmp_path / "events.npz"
+    good = [
+        (BOTH | BUY | 1, 0, 1, 100.0, 0.007), (BOTH | SELL | 4, 0, 1, 100.2, 0.004),
+        (BOTH | SELL | 2, 15, 16, 99.9, 0.001), (BOTH | BUY | 3, 60, 61, 99.0, 0.0),
+        (BOTH | BUY | 5, 60, 61, 99.0, 0.0),
+    ]  # fmt: skip
+    np.savez(path, data=hft_events(*good))
+    data = load_data(setup, [path])
+    assert data.notes == {"other_events": 1}
+    result = run(setup, data)
+    assert [fill["price_steps"] for fill in result.fills] == [1_000]
+    for bad, expected in (
+        ((BOTH | BUY | 1, 0, 1, 100.05, 0.007), r"px: row 0 is .*100.05.*multiple of 1e-1"),
+        ((BOTH | BUY | 1, 0, 1, 100.0, 0.0005), "qty: row 0"),
+        ((BOTH | BUY | 1, 90, 91, 100.0, 0.001), "event 1: venue time .* is before"),
+    ):
+        np.savez(path, data=hft_events(bad, *good))
+        with pytest.raises(UsageError, match=expected):
+            load_data(setup, [path])
+    path.write_bytes(b"not a file of arrays")
+    with pytest.raises(UsageError, match="expected an .npz with an array named data"):
+        load_data(setup, [path])
+    with pytest.raises(UsageError, match="is not there"):
+        load_data(setup, [tmp_path / "nothing.npz"])
+
+
+def test_settings_reach_their_tables_and_wrong_ones_are_refused(tmp_path):
+    made_setup(tmp_path, TOUCH, QUOTER)
+    path = tmp_path / "setup.toml"
+    overrides = {
+        "qty_steps": "7", "strategy.params.interval_ns": "5", "queue": "power2",
+        "risk.limits.MADE0.order_qty_max": "3", "feed_offset_ns": "9",
+        "backtest.order_latency.request_ns": "11",
+    }  # fmt: skip
+    setup = load_setup(path, overrides)
+    assert (setup.params["qty_steps"], setup.params["interval_ns"]) == (7, 5)
+    assert (setup.backtest.queue, setup.backtest.feed_offset_ns) == ("power2", 9)
+    assert setup.file.risk.limits["MADE0"].order_qty_max == "3"
+    assert setup.backtest.order_latency.request_ns == 11
+    for key, value, expected in (
+        ("nothing", "1", "--set nothing: is in no table"),
+        ("strategy.params.nothing", "1", "--set strategy.params.nothing"),
+        ("queue", "fifo", "fifo"),
+        ("fee_tier", "gold", "expected one of only"),
+    ):
+        with pytest.raises(ConfigError, match=expected):
+            load_setup(path, {key: value})
+
+
+def test_files_have_the_columns_promised(tmp_path):
+    result = quoted(tmp_path, *BOOK, (TRADE, -1, 999, 1, 15), (DEPTH, 1, 999, 1, 35))
+    files.write_fills(tmp_path / "fills.csv", result)
+    files.write_states(tmp_path / "states.csv", result)
+    fills = (tmp_path / "fills.csv").read_text().splitlines()
+    assert fills[0] == "ts_ns,symbol,side,price,qty,maker,fee,client_order_id"
+    ts = START_NS + 15 * MS
+    assert fills[1].startswith(f"{ts},MADE0,buy,100.0,0.005,1,-0.000025000000,")
+    states = (tmp_path / "states.csv").read_text().splitlines()
+    assert states[0] == "ts_ns,symbol,position,balance,fee,trades,best_bid,best_ask"
+    ts = START_NS + 30 * MS
+    assert states[-1] == f"{ts},MADE0,0.005,-0.5000,-0.000025000000,1,100.0,100.2"
+    summary = files.summary_of(result)
+    assert summary["instruments"]["MADE0"]["position"] == "0.005"
+    with pytest.raises(UsageError, match="no such file"):
+        files.write_summary(Path(tmp_path, "nowhere", "s.json"), summary)
