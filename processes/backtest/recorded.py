@@ -42,8 +42,7 @@ RATE_E8 = 5
 NEXT_FUNDING = 6  # venue's instant, 0 unknown
 STALE = 7
 GAPS = 8
-WAITING = 9  # diffs dropped without a snapshot
-EARLY_COUNT = 10  # messages that wait
+EARLY_COUNT = 9  # diffs that wait for a snapshot
 READER_WORDS = 16
 
 
@@ -150,23 +149,26 @@ def take_messages(slots, starts, instrument, offset_ns, early, words, out):
             )
             out[count]["trade_id"] = slots[at, 5]
             count += 1
-        elif kind == _DIFF and words[IS_LIVE] != 0:
-            count = take_diff(slots, at, ts_recv_ns, words, out, count)
         elif kind == _DIFF:
-            words[WAITING] += 1
-            early[words[EARLY_COUNT]] = at
-            words[EARLY_COUNT] += 1
+            if words[IS_LIVE] != 0:
+                count = take_diff(slots, at, ts_recv_ns, words, out, count)
+            if words[IS_LIVE] == 0:  # also if it was this one that did not follow
+                early[words[EARLY_COUNT]] = at
+                words[EARLY_COUNT] += 1
         elif kind == _SNAPSHOT:
             if slots[at, 2] <= 0:
                 slots[at, 2] = ts_recv_ns  # the venue did not say
             put_event(out[count], _CLEAR_EVENT, 0, 0, 0, slots[at, 2], ts_recv_ns)
             count = put_levels(slots, at, ts_recv_ns, out, count + 1)
             words[IS_LIVE], words[IS_FRESH], words[LAST_ID] = 1, 1, slots[at, 4]
-            for k in range(words[EARLY_COUNT]):
-                if words[IS_LIVE] != 0:
-                    words[WAITING] -= 1
-                    count = take_diff(slots, early[k], ts_recv_ns, words, out, count)
+            waiting = words[EARLY_COUNT]
             words[EARLY_COUNT] = 0
+            for k in range(waiting):
+                if words[IS_LIVE] != 0:
+                    count = take_diff(slots, early[k], ts_recv_ns, words, out, count)
+                if words[IS_LIVE] == 0:
+                    early[words[EARLY_COUNT]] = early[k]
+                    words[EARLY_COUNT] += 1
         elif kind == _MARK:
             count = put_mark(slots, at, words, out, count)
     return count
@@ -194,7 +196,7 @@ def events_of(
     early = np.zeros(len(starts) + 1, np.int64)
     count = take_messages(slots, starts, instrument_id, offset_ns, early, words, rows)
     rows = rows[:count]
-    waiting = int(words[WAITING])
+    waiting = int(words[EARLY_COUNT])
     for name, value in (
         ("stale_diffs", words[STALE]),
         ("gaps", words[GAPS]),

@@ -14,6 +14,7 @@ from processes.backtest.lookahead import check
 from processes.backtest.run import load_data, load_setup, run
 from processes.risk import limits, orders
 from processes.strategy import engine, stage
+
 from tests.processes.backtest.made_market import START_NS, made_data, made_setup, row
 
 TOUCH = "processes.strategy.touch_quoter:TouchQuoter"
