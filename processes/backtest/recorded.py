@@ -23,6 +23,7 @@ from processes.convert.merge import merged
 from processes.convert.problems import Problems
 from processes.convert.recorded import Messages, Recording
 from processes.convert.registry import FactOptions, Registry
+from processes.replay.capture import read_blocks
 
 _DIFF, _GAP = int(MarketKind.DIFF_BEGIN), int(MarketKind.GAP)
 _SNAPSHOT = int(MarketKind.SNAPSHOT_BEGIN)
@@ -267,6 +268,23 @@ def load_capture(path: Path, instrument: Instrument, notes: dict[str, int]) -> n
     if problems.count:
         notes["bad_lines"] = notes.get("bad_lines", 0) + problems.count
     return events_of(slots, 0, 0, notes)
+
+
+def symbols_in(path: Path, symbols: list[str]) -> list[str]:
+    """Return which symbols a capture's events name; a snapshot names none.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    left = {f'"{symbol}"'.encode(): symbol for symbol in symbols}
+    found = []
+    for text, end in read_blocks(path):
+        block = text[:end].tobytes()
+        for name in [name for name in left if name in block]:
+            found.append(left.pop(name))
+        if not left:
+            break
+    return found
 
 
 def _joined(batches: Iterator[np.ndarray]) -> np.ndarray:

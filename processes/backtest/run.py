@@ -18,7 +18,7 @@ from processes.backtest import exchange as at_venue
 from processes.backtest import local as here
 from processes.backtest import loop, queues
 from processes.backtest.config import BacktestConfig
-from processes.backtest.events import Data, assemble
+from processes.backtest.events import EVENT, Data, assemble
 from processes.backtest.exchange import Exchange
 from processes.backtest.extras import load_compute_ns, load_funding, with_funding
 from processes.backtest.ladder import new_ladders
@@ -114,6 +114,9 @@ def load_setup(config: Path, overrides: dict[str, str]) -> SetUp:
     path = folder / Path(file.instruments_file).expanduser()
     facts = registry.load_facts(path)
     instruments = registry.register(file.venue.name, file.venue.symbols, facts, path)
+    limits = file.risk.limits  # of more symbols than are run: a set-up's narrowed down
+    kept = {symbol: limits[symbol] for symbol in file.venue.symbols if symbol in limits}
+    risk = msgspec.structs.replace(file.risk, limits=kept)
     cls = load_strategy(file.strategy.module, folder / file.strategy.search_path)
     return SetUp(
         path=config,
@@ -122,7 +125,7 @@ def load_setup(config: Path, overrides: dict[str, str]) -> SetUp:
         instruments=instruments,
         strategy=cls,
         params=params_of(cls, file.strategy.params),
-        limits=limit_table(file.risk, instruments),
+        limits=limit_table(risk, instruments),
     )
 
 
@@ -159,19 +162,21 @@ def load_data(setup: SetUp, paths: list[Path]) -> Data:
             of time if several are of one instrument. `SYMBOL=PATH` says whose a file is.
 
     Raises:
-        UsageError: a path that cannot be read, or that fits no instrument; nothing for one.
+        UsageError: a path that cannot be read, or that fits no instrument; no event at all.
     """
     notes: dict[str, int] = {}
     parts: list[list[np.ndarray]] = [[] for _ in setup.instruments]
     for path in paths:
         for i, events in load_source(path, setup.instruments, notes):
             parts[i].append(events)
-    for instrument, found in zip(setup.instruments, parts, strict=True):
-        if not any(len(part) for part in found):
-            raise UsageError(
-                f"--data: nothing of {instrument.symbol}, expected some of each symbol"
-            )
-    joined = [part[0] if len(part) == 1 else np.concatenate(part) for part in parts]
+    silent = sum(not any(len(part) for part in found) for found in parts)
+    if silent == len(parts):
+        symbols = ", ".join(instrument.symbol for instrument in setup.instruments)
+        raise UsageError(f"--data: no event of {symbols}, expected some of at least one")
+    if silent:
+        notes["instruments_without_events"] = silent
+    none = [np.zeros(0, EVENT)]
+    joined = [part[0] if len(part) == 1 else np.concatenate(part or none) for part in parts]
     config, folder = setup.backtest, setup.path.resolve().parent
     for part in joined:
         part["ts_recv_ns"] += config.feed_offset_ns

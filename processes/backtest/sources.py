@@ -13,7 +13,7 @@ from common.enums import Side
 from common.errors import UsageError
 from common.instruments import Instrument
 from processes.backtest.events import AT_LOCAL, AT_VENUE, EVENT, EventKind
-from processes.backtest.recorded import load_capture, load_run
+from processes.backtest.recorded import load_capture, load_run, symbols_in
 
 # hftbacktest 2.x, "Data": the low byte of `ev` is the kind, the high bits are flags.
 HFT_FIELDS = ("ev", "exch_ts", "local_ts", "px", "qty")
@@ -129,6 +129,9 @@ def load_source(
         return load_run(path, instruments, notes)
     if path.suffix not in (".npz", ".npy"):
         wanted = [instrument] if instrument else instruments
+        if len(wanted) > 1:
+            named = symbols_in(path, list(known))
+            wanted = [one for one in wanted if one.symbol in named]
         return [(one.instrument_id, load_capture(path, one, notes)) for one in wanted]
     if instrument is None:
         raise UsageError(

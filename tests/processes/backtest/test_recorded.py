@@ -1,4 +1,4 @@
-"""Captures and recorded runs as events: the book's own rule, both orders, and the same from both."""
+"""Captures and recorded runs as events: the book's own rule, both orders, the same from both."""
 
 import json
 
@@ -9,6 +9,7 @@ from common.errors import UsageError
 from common.instruments import Instrument, InstrumentFacts
 from processes.backtest.events import AT_LOCAL, AT_VENUE, EventKind
 from processes.backtest.recorded import load_capture, load_run
+from processes.backtest.sources import load_source
 from processes.convert.importer import ImportOptions
 from processes.convert.importer import run as import_data
 from processes.convert.registry import FactOptions
@@ -91,6 +92,12 @@ def test_a_snapshot_drops_old_diffs_and_lets_the_waiting_ones_follow(capture):
     assert (
         notes["unused_diffs"] == 2
     )  # the gap and what follows it wait for a snapshot that never comes
+
+
+def test_a_snapshot_without_a_symbol_makes_no_book_of_a_symbol_that_is_not_there(capture):
+    other = Instrument(instrument_id=1, venue="binance-usdm", symbol="ETHUSDT", facts=FACTS)
+    [(i, events)] = load_source(capture, [MADE, other], {})
+    assert i == 0 and len(events)
 
 
 def test_a_clock_behind_the_venues_is_shifted_until_nothing_is_seen_early(capture, tmp_path):
