@@ -113,9 +113,9 @@ def load_setup(config: Path, overrides: dict[str, str]) -> SetUp:
     folder = config.resolve().parent
     path = folder / Path(file.instruments_file).expanduser()
     facts = registry.load_facts(path)
-    instruments = registry.register(file.venue.name, file.venue.symbols, facts, path)
+    instruments = _instruments(file, facts, path)
     limits = file.risk.limits  # of more symbols than are run: a set-up's narrowed down
-    kept = {symbol: limits[symbol] for symbol in file.venue.symbols if symbol in limits}
+    kept = {one.symbol: limits[one.symbol] for one in instruments if one.symbol in limits}
     risk = msgspec.structs.replace(file.risk, limits=kept)
     cls = load_strategy(file.strategy.module, folder / file.strategy.search_path)
     return SetUp(
@@ -127,6 +127,18 @@ def load_setup(config: Path, overrides: dict[str, str]) -> SetUp:
         params=params_of(cls, file.strategy.params),
         limits=limit_table(risk, instruments),
     )
+
+
+def _instruments(file: File, facts: dict[str, Any], path: Path) -> list[Instrument]:
+    """Register the symbols of [venue], then those of other venues."""
+    found = registry.register(file.venue.name, file.venue.symbols, facts, path)
+    for name in file.backtest.also:
+        venue, _, symbol = name.partition(":")
+        [one] = registry.register(venue, [symbol], facts, path)
+        if any((known.venue, known.symbol) == (venue, symbol) for known in found):
+            raise ConfigError(f"backtest.also: {name} is there already, expected each once")
+        found.append(msgspec.structs.replace(one, instrument_id=len(found)))
+    return found
 
 
 def _override(tables: dict[str, Any], key: str, text: str) -> None:
@@ -159,7 +171,8 @@ def load_data(setup: SetUp, paths: list[Path]) -> Data:
     Args:
         setup: whose instruments it is about.
         paths: recorded runs (folders), captures (.gz, text) and event arrays (.npz); in the order
-            of time if several are of one instrument. `SYMBOL=PATH` says whose a file is.
+            of time if several are of one instrument. `SYMBOL=PATH` or `VENUE:SYMBOL=PATH` says
+            whose a file is.
 
     Raises:
         UsageError: a path that cannot be read, or that fits no instrument; no event at all.
@@ -320,10 +333,11 @@ def new_exchange(setup: SetUp, data: Data, table: np.ndarray) -> Exchange:
     count = len(setup.instruments)
     flags = RULES[config.rules]
     ladders, places = new_ladders(data.price_spans, table["tick_size_steps"], flags)
-    tier = config.fees[config.fee_tier]
     facts = np.zeros((count, at_venue.FACTS), np.int64)
     scales = np.zeros((count, 2), np.float64)
     for i, row in enumerate(table):
+        venue = setup.instruments[i].venue
+        tier = config.fees[config.fee_tiers.get(venue, config.fee_tier)]
         shift = 4 - int(row["price_grid_decimals"]) - int(row["qty_grid_decimals"])
         facts[i] = (
             row["lot_size_steps"], row["tick_size_steps"], config.exchange == "partial-fill",
