@@ -64,6 +64,9 @@ class BacktestConfig(Base, kw_only=True):
         compute_run: folder of a recorded run whose hop stamps replace compute_ns; relative.
         fees: tiers by name.
         fee_tier: which one applies.
+        also: more instruments, "VENUE:SYMBOL", behind those of [venue]; both in the instruments
+            file. Risk's limits are those of the symbol.
+        fee_tiers: tiers of other venues, by venue.
         funding_file: CSV with columns ts_ns,symbol,rate,mark_price; relative.
         cadence: the strategy's turns: at every "events" instant, or at its "timers" only.
         book_levels: of each side that it sees.
@@ -79,14 +82,17 @@ class BacktestConfig(Base, kw_only=True):
     compute_run: str = ""
     fees: dict[str, FeeTier]
     fee_tier: str
+    also: list[Annotated[str, Meta(pattern=r"^[^:]+:[A-Z0-9_]+$")]] = []
+    fee_tiers: dict[str, str] = {}
     funding_file: str = ""
     cadence: Literal["events", "timers"] = "events"
     book_levels: Annotated[int, Meta(ge=1, le=10)] = 10
 
     def __post_init__(self) -> None:
-        if self.fee_tier not in self.fees:
-            raise ValueError(
-                f"fee_tier is {self.fee_tier!r}, expected one of {', '.join(sorted(self.fees))}"
-            )
+        for tier in (self.fee_tier, *self.fee_tiers.values()):
+            if tier not in self.fees:
+                raise ValueError(
+                    f"fee_tier is {tier!r}, expected one of {', '.join(sorted(self.fees))}"
+                )
         if self.compute_run and self.compute_ns:
             raise ValueError("compute_ns: expected 0 with compute_run, which replaces it")

@@ -55,6 +55,8 @@ def load_funding(path: Path, instruments: list[Instrument]) -> dict[int, np.ndar
 def with_funding(events: np.ndarray, funding: np.ndarray) -> np.ndarray:
     """Return the events of one instrument with the funding that falls into their time."""
     at_venue = np.flatnonzero(events["flags"] & AT_VENUE)
+    if not len(at_venue):
+        return events
     times = events["ts_exch_ns"][at_venue]
     inside = funding[(funding["ts_exch_ns"] >= times[0]) & (funding["ts_exch_ns"] <= times[-1])]
     places = np.append(at_venue, len(events))[

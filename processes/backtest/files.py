@@ -60,7 +60,9 @@ def summary_of(result: Result) -> dict[str, Any]:
         fills = result.fills[result.fills["instrument_id"] == instrument.instrument_id]
         side = fills["side"].astype(np.int64)
         values = fills["price_steps"] * fills["qty_steps"]
-        last[instrument.symbol] = {
+        is_known = instrument.symbol in last  # at another venue
+        name = f"{instrument.venue}:{instrument.symbol}" if is_known else instrument.symbol
+        last[name] = {
             "venue": instrument.venue,
             "fills": len(fills),
             "maker_fills": int(np.count_nonzero(fills["maker"])),

@@ -23,6 +23,7 @@ from processes.convert.merge import merged
 from processes.convert.problems import Problems
 from processes.convert.recorded import Messages, Recording
 from processes.convert.registry import FactOptions, Registry
+from processes.replay.capture import read_blocks
 
 _DIFF, _GAP = int(MarketKind.DIFF_BEGIN), int(MarketKind.GAP)
 _SNAPSHOT = int(MarketKind.SNAPSHOT_BEGIN)
@@ -42,8 +43,7 @@ RATE_E8 = 5
 NEXT_FUNDING = 6  # venue's instant, 0 unknown
 STALE = 7
 GAPS = 8
-WAITING = 9  # diffs dropped without a snapshot
-EARLY_COUNT = 10  # messages that wait
+EARLY_COUNT = 9  # diffs that wait for a snapshot
 READER_WORDS = 16
 
 
@@ -150,23 +150,26 @@ def take_messages(slots, starts, instrument, offset_ns, early, words, out):
             )
             out[count]["trade_id"] = slots[at, 5]
             count += 1
-        elif kind == _DIFF and words[IS_LIVE] != 0:
-            count = take_diff(slots, at, ts_recv_ns, words, out, count)
         elif kind == _DIFF:
-            words[WAITING] += 1
-            early[words[EARLY_COUNT]] = at
-            words[EARLY_COUNT] += 1
+            if words[IS_LIVE] != 0:
+                count = take_diff(slots, at, ts_recv_ns, words, out, count)
+            if words[IS_LIVE] == 0:  # also if it was this one that did not follow
+                early[words[EARLY_COUNT]] = at
+                words[EARLY_COUNT] += 1
         elif kind == _SNAPSHOT:
             if slots[at, 2] <= 0:
                 slots[at, 2] = ts_recv_ns  # the venue did not say
             put_event(out[count], _CLEAR_EVENT, 0, 0, 0, slots[at, 2], ts_recv_ns)
             count = put_levels(slots, at, ts_recv_ns, out, count + 1)
             words[IS_LIVE], words[IS_FRESH], words[LAST_ID] = 1, 1, slots[at, 4]
-            for k in range(words[EARLY_COUNT]):
-                if words[IS_LIVE] != 0:
-                    words[WAITING] -= 1
-                    count = take_diff(slots, early[k], ts_recv_ns, words, out, count)
+            waiting = words[EARLY_COUNT]
             words[EARLY_COUNT] = 0
+            for k in range(waiting):
+                if words[IS_LIVE] != 0:
+                    count = take_diff(slots, early[k], ts_recv_ns, words, out, count)
+                if words[IS_LIVE] == 0:
+                    early[words[EARLY_COUNT]] = early[k]
+                    words[EARLY_COUNT] += 1
         elif kind == _MARK:
             count = put_mark(slots, at, words, out, count)
     return count
@@ -194,7 +197,7 @@ def events_of(
     early = np.zeros(len(starts) + 1, np.int64)
     count = take_messages(slots, starts, instrument_id, offset_ns, early, words, rows)
     rows = rows[:count]
-    waiting = int(words[WAITING])
+    waiting = int(words[EARLY_COUNT])
     for name, value in (
         ("stale_diffs", words[STALE]),
         ("gaps", words[GAPS]),
@@ -265,6 +268,23 @@ def load_capture(path: Path, instrument: Instrument, notes: dict[str, int]) -> n
     if problems.count:
         notes["bad_lines"] = notes.get("bad_lines", 0) + problems.count
     return events_of(slots, 0, 0, notes)
+
+
+def symbols_in(path: Path, symbols: list[str]) -> list[str]:
+    """Return which symbols a capture's events name; a snapshot names none.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    left = {f'"{symbol}"'.encode(): symbol for symbol in symbols}
+    found = []
+    for text, end in read_blocks(path):
+        block = text[:end].tobytes()
+        for name in [name for name in left if name in block]:
+            found.append(left.pop(name))
+        if not left:
+            break
+    return found
 
 
 def _joined(batches: Iterator[np.ndarray]) -> np.ndarray:

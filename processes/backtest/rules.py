@@ -23,6 +23,10 @@ that the two can be compared fill by fill; `"hftbacktest-roi"` does what its ROI
    hftbacktest walks a hash map; totals are the same.
 10. A replace keeps its place in the queue if it only makes the order smaller; a post-only one that
     would take is refused and the order stays. hftbacktest loses the new price of a modify.
+11. No switch: risk's own checks stand between strategy and venue, and refuse orders on a one-sided
+    or crossed book, as they do live; hftbacktest has no risk. Wide limits pass all else.
+12. No switch: behind the last event requests are not sent any more, so that a run ends;
+    hftbacktest goes on as long as answers to new requests come.
 """
 
 CLEAR_SKIPS_ONE = 1

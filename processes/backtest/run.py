@@ -18,7 +18,7 @@ from processes.backtest import exchange as at_venue
 from processes.backtest import local as here
 from processes.backtest import loop, queues
 from processes.backtest.config import BacktestConfig
-from processes.backtest.events import Data, assemble
+from processes.backtest.events import EVENT, Data, assemble
 from processes.backtest.exchange import Exchange
 from processes.backtest.extras import load_compute_ns, load_funding, with_funding
 from processes.backtest.ladder import new_ladders
@@ -113,7 +113,10 @@ def load_setup(config: Path, overrides: dict[str, str]) -> SetUp:
     folder = config.resolve().parent
     path = folder / Path(file.instruments_file).expanduser()
     facts = registry.load_facts(path)
-    instruments = registry.register(file.venue.name, file.venue.symbols, facts, path)
+    instruments = _instruments(file, facts, path)
+    limits = file.risk.limits  # of more symbols than are run: a set-up's narrowed down
+    kept = {one.symbol: limits[one.symbol] for one in instruments if one.symbol in limits}
+    risk = msgspec.structs.replace(file.risk, limits=kept)
     cls = load_strategy(file.strategy.module, folder / file.strategy.search_path)
     return SetUp(
         path=config,
@@ -122,8 +125,20 @@ def load_setup(config: Path, overrides: dict[str, str]) -> SetUp:
         instruments=instruments,
         strategy=cls,
         params=params_of(cls, file.strategy.params),
-        limits=limit_table(file.risk, instruments),
+        limits=limit_table(risk, instruments),
     )
+
+
+def _instruments(file: File, facts: dict[str, Any], path: Path) -> list[Instrument]:
+    """Register the symbols of [venue], then those of other venues."""
+    found = registry.register(file.venue.name, file.venue.symbols, facts, path)
+    for name in file.backtest.also:
+        venue, _, symbol = name.partition(":")
+        [one] = registry.register(venue, [symbol], facts, path)
+        if any((known.venue, known.symbol) == (venue, symbol) for known in found):
+            raise ConfigError(f"backtest.also: {name} is there already, expected each once")
+        found.append(msgspec.structs.replace(one, instrument_id=len(found)))
+    return found
 
 
 def _override(tables: dict[str, Any], key: str, text: str) -> None:
@@ -156,22 +171,25 @@ def load_data(setup: SetUp, paths: list[Path]) -> Data:
     Args:
         setup: whose instruments it is about.
         paths: recorded runs (folders), captures (.gz, text) and event arrays (.npz); in the order
-            of time if several are of one instrument. `SYMBOL=PATH` says whose a file is.
+            of time if several are of one instrument. `SYMBOL=PATH` or `VENUE:SYMBOL=PATH` says
+            whose a file is.
 
     Raises:
-        UsageError: a path that cannot be read, or that fits no instrument; nothing for one.
+        UsageError: a path that cannot be read, or that fits no instrument; no event at all.
     """
     notes: dict[str, int] = {}
     parts: list[list[np.ndarray]] = [[] for _ in setup.instruments]
     for path in paths:
         for i, events in load_source(path, setup.instruments, notes):
             parts[i].append(events)
-    for instrument, found in zip(setup.instruments, parts, strict=True):
-        if not any(len(part) for part in found):
-            raise UsageError(
-                f"--data: nothing of {instrument.symbol}, expected some of each symbol"
-            )
-    joined = [part[0] if len(part) == 1 else np.concatenate(part) for part in parts]
+    silent = sum(not any(len(part) for part in found) for found in parts)
+    if silent == len(parts):
+        symbols = ", ".join(instrument.symbol for instrument in setup.instruments)
+        raise UsageError(f"--data: no event of {symbols}, expected some of at least one")
+    if silent:
+        notes["instruments_without_events"] = silent
+    none = [np.zeros(0, EVENT)]
+    joined = [part[0] if len(part) == 1 else np.concatenate(part or none) for part in parts]
     config, folder = setup.backtest, setup.path.resolve().parent
     for part in joined:
         part["ts_recv_ns"] += config.feed_offset_ns
@@ -315,10 +333,11 @@ def new_exchange(setup: SetUp, data: Data, table: np.ndarray) -> Exchange:
     count = len(setup.instruments)
     flags = RULES[config.rules]
     ladders, places = new_ladders(data.price_spans, table["tick_size_steps"], flags)
-    tier = config.fees[config.fee_tier]
     facts = np.zeros((count, at_venue.FACTS), np.int64)
     scales = np.zeros((count, 2), np.float64)
     for i, row in enumerate(table):
+        venue = setup.instruments[i].venue
+        tier = config.fees[config.fee_tiers.get(venue, config.fee_tier)]
         shift = 4 - int(row["price_grid_decimals"]) - int(row["qty_grid_decimals"])
         facts[i] = (
             row["lot_size_steps"], row["tick_size_steps"], config.exchange == "partial-fill",

@@ -13,7 +13,7 @@ from common.enums import Side
 from common.errors import UsageError
 from common.instruments import Instrument
 from processes.backtest.events import AT_LOCAL, AT_VENUE, EVENT, EventKind
-from processes.backtest.recorded import load_capture, load_run
+from processes.backtest.recorded import load_capture, load_run, symbols_in
 
 # hftbacktest 2.x, "Data": the low byte of `ev` is the kind, the high bits are flags.
 HFT_FIELDS = ("ev", "exch_ts", "local_ts", "px", "qty")
@@ -118,17 +118,22 @@ def load_source(
     path: Path, instruments: list[Instrument], notes: dict[str, int]
 ) -> list[tuple[int, np.ndarray]]:
     """Return the events in one path: (instrument, EVENT[m]), ...; see `run.load_data`."""
-    symbol, equals, rest = str(path).partition("=")
-    known = {instrument.symbol: instrument for instrument in instruments}
+    name, equals, rest = str(path).partition("=")
+    known: dict[str, Instrument] = {}
+    for one in reversed(instruments):  # a symbol alone means the first venue's
+        known[one.symbol] = known[f"{one.venue}:{one.symbol}"] = one
     instrument = instruments[0] if len(instruments) == 1 else None
-    if equals and symbol in known:
-        instrument, path = known[symbol], Path(rest)
+    if equals and name in known:
+        instrument, path = known[name], Path(rest)
     if not path.exists():
         raise UsageError(f"--data: {path} is not there, expected a file or a recorded run")
     if path.is_dir():
         return load_run(path, instruments, notes)
     if path.suffix not in (".npz", ".npy"):
         wanted = [instrument] if instrument else instruments
+        if len(wanted) > 1:
+            named = symbols_in(path, [one.symbol for one in wanted])
+            wanted = [one for one in wanted if one.symbol in named]
         return [(one.instrument_id, load_capture(path, one, notes)) for one in wanted]
     if instrument is None:
         raise UsageError(

@@ -227,7 +227,8 @@ def main():
         ("qty", float, 0.01), ("entry-ns", int, 1_000_000), ("response-ns", int, 1_000_000),
         ("maker", float, 0.0002), ("taker", float, 0.0005), ("queue", str, "risk"),
         ("exchange", str, "no-partial"), ("depth", str, "roi"), ("roi-lb", float, 0.0),
-        ("roi-ub", float, 200_000.0), ("rows", int, 0), ("repeat", int, 3), ("buffer-size", int, 20_000_000),
+        ("roi-ub", float, 200_000.0), ("rows", int, 0), ("repeat", int, 3),
+        ("buffer-size", int, 20_000_000),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=kind, default=default)
     options = parser.parse_args()

@@ -8,10 +8,11 @@ import pytest
 
 from common.errors import ConfigError, UsageError
 from processes.backtest import files, local, loop
+from processes.backtest import run as run_module
 from processes.backtest.events import EventKind, assemble, in_both_orders
 from processes.backtest.extras import load_funding, with_funding
 from processes.backtest.lookahead import check
-from processes.backtest.run import load_data, load_setup, run
+from processes.backtest.run import Run, load_data, load_setup, run
 from processes.risk import limits, orders
 from processes.strategy import engine, stage
 
@@ -126,6 +127,28 @@ def test_no_decision_looks_ahead_and_a_planted_look_is_caught(tmp_path):
         planted.append(in_both_orders(rows))
     caught = check(setup, assemble(planted, setup.instruments, {}), cuts=40)
     assert caught.differences > 30 and "first at the cut" in caught.text
+
+
+def test_slices_and_full_arrays_change_nothing(tmp_path, monkeypatch):
+    setup = made_setup(tmp_path, DICE, {"interval_ns": 5 * MS, "seed": 9})
+    data = made_data(setup, 9, 600)
+    expected = run(setup, data)
+    monkeypatch.setattr(run_module, "SLICE_EVENTS", 7)
+    small = Run(setup, data)
+    small.clock = small.clock._replace(states=small.clock.states[:3].copy())
+    small.x = small.x._replace(fills=small.x.fills[:8].copy())
+    small.go()
+    result = small.result()
+    assert result.fills.tobytes() == expected.fills.tobytes() and len(result.fills) > 20
+    assert result.states.tobytes() == expected.states.tobytes()
+
+
+def test_a_strategy_that_answers_itself_without_end_is_told_of(tmp_path):
+    setup = made_setup(tmp_path, DICE, {"interval_ns": 5 * MS, "seed": 9})
+    part = Run(setup, made_data(setup, 9, 60))
+    part.clock.words[loop.TURNS_HERE] = loop.TURNS_PER_INSTANT_MAX + 1
+    with pytest.raises(UsageError, match="turns at the instant .*, expected time to pass"):
+        part.go()
 
 
 def test_funding_is_paid_on_the_position_that_the_venue_holds(tmp_path):
@@ -258,6 +281,36 @@ def test_settings_reach_their_tables_and_wrong_ones_are_refused(tmp_path):
     ):
         with pytest.raises(ConfigError, match=expected):
             load_setup(path, {key: value})
+
+
+def test_instruments_of_two_venues_are_merged_by_local_time(tmp_path):
+    """The other venue's event is later at its venue, and seen earlier: it counts before."""
+    made_setup(tmp_path, TOUCH, QUOTER)
+    other = '[other.MADE0]\ntick_size = "0.1"\nlot_size = "0.001"\n'
+    with (tmp_path / "instruments.toml").open("a") as file:
+        file.write(f"{other}price_decimals = 1\nqty_decimals = 3\n")
+    text = (tmp_path / "setup.toml").read_text()
+    more = 'fees.high = { maker = "0.001", taker = "0.001" }\nfee_tiers.other = "high"\n'
+    text = text.replace("fee_tier =", f'also = ["other:MADE0"]\n{more}fee_tier =')
+    (tmp_path / "setup.toml").write_text(text)
+    setup = load_setup(tmp_path / "setup.toml", {})
+    assert [(one.venue, one.instrument_id) for one in setup.instruments] == [
+        ("made", 0), ("other", 1),
+    ]  # fmt: skip
+    for name, shift in (("made", 0), ("other", 1)):
+        events = [
+            (BOTH | BUY | 1, shift, 1, 100.0, 0.007), (BOTH | SELL | 1, shift, 1, 100.2, 0.004),
+            (BOTH | SELL | 2, 15 + shift, 17, 99.9, 0.001), (BOTH | BUY | 1, 60, 61, 99.0, 0.1),
+        ]  # fmt: skip
+        np.savez(tmp_path / f"{name}.npz", data=hft_events(*events))
+    paths = [Path(f"{name}:MADE0={tmp_path / name}.npz") for name in ("other", "made")]
+    result = run(setup, load_data(setup, paths))
+    assert [(f["instrument_id"], f["ts_ns"] - START_NS, f["fee_e12"]) for f in result.fills] == [
+        (0, 15 * MS, -25_000_000), (1, 16 * MS, 500_000_000),
+    ]  # fmt: skip
+    assert set(result.states["instrument_id"]) == {0, 1}
+    with pytest.raises(UsageError, match="does not say whose events it holds"):
+        load_data(setup, [tmp_path / "made.npz"])
 
 
 def test_files_have_the_columns_promised(tmp_path):
