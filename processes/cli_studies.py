@@ -50,9 +50,9 @@ def sweep(
     Example: tickring sweep configs/backtest.toml --data btc.npz --grid qty_steps=5,10
     """
     kernel_cache.configure()
-    from processes.backtest.study import plan_of
-    from processes.backtest.subject import BACKTESTER
-    from processes.backtest.sweep import engine_of, run_sweep
+    from processes.study.plan import plan_of
+    from processes.study.subject import BACKTESTER
+    from processes.study.sweep import engine_of, run_sweep
 
     plan = plan_of(config, data, grid, metric, jobs)
     chosen = engine_of(engine, BACKTESTER, address)
@@ -94,9 +94,9 @@ def walk_forward(
         parse_duration(step, "--step"),
     )
     kernel_cache.configure()
-    from processes.backtest.study import plan_of
-    from processes.backtest.subject import backtester
-    from processes.backtest.walk_forward import run_walk_forward
+    from processes.study.plan import plan_of
+    from processes.study.subject import backtester
+    from processes.study.walk_forward import run_walk_forward
 
     plan = plan_of(config, data, grid, metric, jobs)
     target = folder or Path(f"{config.stem}.walk")

@@ -9,9 +9,9 @@ import pytest
 from tests.support import ROOT
 
 LAYERS = {"common": {"common"}, "shm": {"common", "shm"}, "processes": {"common", "shm"}}
-COMPOSITION_ROOTS = {"supervisor", "replay", "backtest", "inspector", "convert"}
+COMPOSITION_ROOTS = {"supervisor", "replay", "backtest", "study", "inspector", "convert"}
 CLI_FILES = {"processes/cli.py"}
-CLI_PACKAGES = {"supervisor", "inspector", "replay", "backtest", "convert"}
+CLI_PACKAGES = {"supervisor", "inspector", "replay", "backtest", "study", "convert"}
 LINES_MAX = 600
 FUNCTION_LINES_MAX = 70
 TIME_CALLS = {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"}

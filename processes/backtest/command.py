@@ -46,13 +46,13 @@ def run(
         files.write_states(states, result)
     told = files.summary_of(result)
     if summary is not None:
-        from processes.backtest.metrics import measure
+        from processes.report.metrics import measure
 
         figures = msgspec.to_builtins(measure(result)._asdict())  # amounts as exact text
         files.write_summary(summary, {**told, "figures": figures})
     if report is not None:
-        from processes.backtest.report import write_report
         from processes.backtest.sensitivity import latency_curve
+        from processes.report.page import write_report
 
         write_report(report, setup, result, latency_curve(setup, loaded))
     _show(told)

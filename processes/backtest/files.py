@@ -9,7 +9,7 @@ import numpy as np
 from common.errors import UsageError
 from common.fixed_point import text_from_steps
 from common.instruments import Instrument
-from processes.backtest.results import Result
+from processes.results import Result
 
 FILLS_HEADER = "ts_ns,symbol,side,price,qty,maker,fee,client_order_id\n"
 STATES_HEADER = "ts_ns,symbol,position,balance,fee,trades,best_bid,best_ask\n"

@@ -25,9 +25,9 @@ from processes.backtest.ladder import new_ladders
 from processes.backtest.latencies import load_latency
 from processes.backtest.local import Local
 from processes.backtest.loop import Clock, Status, Tapes
-from processes.backtest.results import FILL, STATE, Result
 from processes.backtest.rules import RULES
 from processes.backtest.sources import load_source
+from processes.results import FILL, STATE, Result
 from processes.risk.config import RiskConfig
 from processes.risk.limits import limit_table
 from processes.risk.oms import IS_READY, IS_RECONCILED, SESSION, new_oms, tell_all

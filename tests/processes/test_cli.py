@@ -146,10 +146,10 @@ def test_exit_codes_and_one_line_errors(tickring, arguments, code, said):
     ],
 )
 def test_options_with_several_values(arguments, monkeypatch, tickring):
-    from processes.backtest import study, sweep
+    from processes.study import plan, sweep
 
     asked = []
-    monkeypatch.setattr(study, "plan_of", lambda *plan: asked.append(plan))
+    monkeypatch.setattr(plan, "plan_of", lambda *words: asked.append(words))
     monkeypatch.setattr(sweep, "run_sweep", lambda *_: 0)
     assert tickring("sweep", *arguments, "--jobs", 3).returncode == 0
     assert asked == [(Path("c.toml"), [Path("a"), Path("b")], ["x=1,2", "y=3"], "pnl", 3)]

@@ -7,13 +7,13 @@ import warnings
 
 import pytest
 
-from processes.backtest.results_file import FILE_NAME
-from processes.backtest.study import plan_of
-from processes.backtest.subject import BACKTESTER
-from processes.backtest.sweep import RANKING_NAME, engine_of, run_sweep
+from processes.study.plan import plan_of
+from processes.study.results_file import FILE_NAME
+from processes.study.subject import BACKTESTER
+from processes.study.sweep import RANKING_NAME, engine_of, run_sweep
 
-from tests.processes.backtest.fake_engine import DEADLY, MAKE_FAKE, write_market
-from tests.processes.backtest.made_events import write_events, write_setup
+from tests.processes.study.fake_engine import DEADLY, MAKE_FAKE, write_market
+from tests.processes.study.made_events import write_events, write_setup
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
 

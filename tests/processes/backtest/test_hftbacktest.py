@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from processes.backtest.results import Result
 from processes.backtest.run import load_data, load_setup, run
+from processes.results import Result
 
 from tests.support import ROOT, capture
 

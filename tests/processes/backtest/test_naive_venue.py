@@ -2,8 +2,8 @@
 
 import pytest
 
-from processes.backtest.results import Result
 from processes.backtest.run import run
+from processes.results import Result
 
 from tests.processes.backtest.made_market import made_data, made_setup
 from tests.processes.backtest.naive_venue import NaiveBacktest, NaiveDice

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from common.errors import TickringError, UsageError
-from processes.backtest.metrics import Figures, Metrics, encode, measure, measure_parts
-from processes.backtest.results import Result
-from processes.backtest.study import (
+from processes.inspector.show import print_table
+from processes.report.metrics import Figures, Metrics, encode, measure, measure_parts
+from processes.results import Result
+from processes.study.plan import (
     Loaded,
     Parameters,
     Plan,
@@ -29,9 +30,8 @@ from processes.backtest.study import (
     evaluate,
     rank_key,
 )
-from processes.backtest.sweep import LOADING, SHOWN, parameters_text, progress_bar, short
-from processes.backtest.workers import run_forked
-from processes.inspector.show import print_table
+from processes.study.sweep import LOADING, SHOWN, parameters_text, progress_bar, short
+from processes.study.workers import run_forked
 
 FILE_NAME = "walk-forward.json"
 WINDOWS_MAX = 100_000

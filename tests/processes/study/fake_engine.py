@@ -14,11 +14,11 @@ import numpy as np
 
 from common.config import Base, load
 from common.errors import ConfigError, UsageError
-from processes.backtest.results import Result
-from processes.backtest.study import Parameters, Subject, plan_of
-from processes.backtest.sweep import engine_of, run_sweep
+from processes.results import Result
+from processes.study.plan import Parameters, Subject, plan_of
+from processes.study.sweep import engine_of, run_sweep
 
-from tests.processes.backtest.made_results import BTC, made_result
+from tests.processes.report.made_results import BTC, made_result
 
 DEADLY = 666
 
@@ -94,7 +94,7 @@ FAKE = Subject(
     sources=lambda setup: "fake",
     files=lambda setup: [],
 )
-MAKE_FAKE = "tests.processes.backtest.fake_engine:fake"
+MAKE_FAKE = "tests.processes.study.fake_engine:fake"
 
 
 def fake() -> Subject:

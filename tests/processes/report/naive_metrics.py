@@ -3,8 +3,8 @@
 import math
 from fractions import Fraction as F
 
-from processes.backtest.accounts import HORIZONS_NS
-from processes.backtest.results import Result
+from processes.report.accounts import HORIZONS_NS
+from processes.results import Result
 
 YEAR_NS = 365 * 24 * 3_600 * 1_000_000_000
 

@@ -28,9 +28,9 @@ from rich.progress import (
 )
 
 from common.errors import UsageError
-from processes.backtest.metrics import encode, metric_names
-from processes.backtest.results_file import ResultsFile
-from processes.backtest.study import (
+from processes.inspector.show import print_table
+from processes.report.metrics import encode, metric_names
+from processes.study.plan import (
     Loaded,
     Parameters,
     Plan,
@@ -41,8 +41,8 @@ from processes.backtest.study import (
     key_of,
     rank_key,
 )
-from processes.backtest.workers import run_forked
-from processes.inspector.show import print_table
+from processes.study.results_file import ResultsFile
+from processes.study.workers import run_forked
 
 RANKING_NAME = "ranking.csv"
 SHOWN = ("pnl", "sharpe", "max_drawdown", "fills", "turnover")
@@ -233,7 +233,7 @@ def engine_of(name: str, make_subject: str, address: str) -> Engine:
         UnavailableError: Ray is not installed.
     """
     if name == "ray":
-        from processes.backtest.ray_engine import ray_engine
+        from processes.study.ray_engine import ray_engine
 
         return ray_engine(make_subject, address)
     if name != "local":

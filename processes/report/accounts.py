@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.instruments import Instrument
-from processes.backtest.results import Result
+from processes.results import Result
 
 FEE_DECIMALS, FUNDING_DECIMALS = 12, 8
 _MS, _S = 1_000_000, 1_000_000_000

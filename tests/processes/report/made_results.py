@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from common.enums import Side
 from common.instruments import Instrument, InstrumentFacts
-from processes.backtest.results import FILL, STATE, Result
+from processes.results import FILL, STATE, Result
 
 S = 1_000_000_000
 BTC = Instrument(

@@ -15,10 +15,10 @@ import numpy as np
 from plotly.offline import get_plotlyjs
 
 from common.errors import UsageError
-from processes.backtest import charts
-from processes.backtest import metrics as metrics_module
-from processes.backtest.metrics import Books, Figures, Metrics, measure_books, open_books
-from processes.backtest.results import Result
+from processes.report import charts
+from processes.report import metrics as metrics_module
+from processes.report.metrics import Books, Figures, Metrics, measure_books, open_books
+from processes.results import Result
 
 INSTRUMENTS_MAX = 20
 TEXT_MAX = 400

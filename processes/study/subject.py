@@ -8,11 +8,11 @@ import msgspec
 
 from processes.backtest.events import Data
 from processes.backtest.run import Run, SetUp, load_data, load_setup, run
-from processes.backtest.study import Subject
-from processes.backtest.windows import cut, span_of
+from processes.study.plan import Subject
+from processes.study.windows import cut, span_of
 from shm.segment import build_hash
 
-BACKTESTER = "processes.backtest.subject:backtester"
+BACKTESTER = "processes.study.subject:backtester"
 
 
 def backtester() -> Subject:

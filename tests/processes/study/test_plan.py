@@ -3,10 +3,10 @@ from decimal import Decimal
 import pytest
 
 from common.errors import UsageError
-from processes.backtest import study
-from processes.backtest.study import combinations_of, identity_of, key_of, plan_of, rank_key
+from processes.study import plan
+from processes.study.plan import combinations_of, identity_of, key_of, plan_of, rank_key
 
-from tests.processes.backtest.fake_engine import FAKE, write_market
+from tests.processes.study.fake_engine import FAKE, write_market
 
 
 def test_the_last_key_changes_fastest():
@@ -46,7 +46,7 @@ def test_bad_plans(tmp_path, metric, jobs, message):
 
 def test_shapes_ignore_numbers():
     grid = combinations_of(["edge=1,2.5", "queue=power,log", "n=1e3"])
-    assert study.shapes_of(grid) == [0, 1]
+    assert plan.shapes_of(grid) == [0, 1]
 
 
 def test_none_ranks_last_and_less_may_be_better():

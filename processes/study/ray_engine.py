@@ -10,9 +10,9 @@ from typing import Any
 
 from common import kernel_cache
 from common.errors import UnavailableError
-from processes.backtest.ray_worker import Job, run_remotely
-from processes.backtest.study import Plan, resolved
-from processes.backtest.sweep import Answers, Engine
+from processes.study.plan import Plan, resolved
+from processes.study.ray_worker import Job, run_remotely
+from processes.study.sweep import Answers, Engine
 
 IN_FLIGHT_PER_CPU = 2
 

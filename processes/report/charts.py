@@ -16,9 +16,9 @@ from plotly.subplots import make_subplots
 
 from common.enums import Side
 from common.instruments import Instrument
-from processes.backtest.accounts import Series
-from processes.backtest.metrics import Figures
-from processes.backtest.results import Result
+from processes.report.accounts import Series
+from processes.report.metrics import Figures
+from processes.results import Result
 
 POINTS_MAX = 4_000
 MARKERS_MAX = 2_000

@@ -11,18 +11,18 @@ import pytest
 from common import kernel_cache
 from processes import cli
 from processes.backtest.events import AT_LOCAL
-from processes.backtest.metrics import measure
-from processes.backtest.report import write_report
-from processes.backtest.results_file import FILE_NAME
 from processes.backtest.run import load_data, load_setup, run
 from processes.backtest.sensitivity import latency_curve, with_latency
-from processes.backtest.study import Loaded, identity_of, plan_of
-from processes.backtest.subject import BACKTESTER, backtester
-from processes.backtest.sweep import RANKING_NAME, engine_of, run_sweep
-from processes.backtest.walk_forward import walk_forward, windows_of
-from processes.backtest.windows import cut, span_of
+from processes.report.metrics import measure
+from processes.report.page import write_report
+from processes.study.plan import Loaded, identity_of, plan_of
+from processes.study.results_file import FILE_NAME
+from processes.study.subject import BACKTESTER, backtester
+from processes.study.sweep import RANKING_NAME, engine_of, run_sweep
+from processes.study.walk_forward import walk_forward, windows_of
+from processes.study.windows import cut, span_of
 
-from tests.processes.backtest.made_events import S, write_events, write_setup
+from tests.processes.study.made_events import S, write_events, write_setup
 
 GRID = ["interval_ns=100_000_000,250_000_000,1_000_000_000", "qty_steps=5,10"]
 

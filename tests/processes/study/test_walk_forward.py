@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from common.errors import UsageError
-from processes.backtest import walk_forward as walking
-from processes.backtest.metrics import measure
-from processes.backtest.study import Loaded, plan_of
-from processes.backtest.walk_forward import Window, run_walk_forward, walk_forward, windows_of
+from processes.report.metrics import measure
+from processes.study import walk_forward as walking
+from processes.study.plan import Loaded, plan_of
+from processes.study.walk_forward import Window, run_walk_forward, walk_forward, windows_of
 
-from tests.processes.backtest.fake_engine import FAKE, write_market
-from tests.processes.backtest.made_results import S
+from tests.processes.report.made_results import S
+from tests.processes.study.fake_engine import FAKE, write_market
 
 GRID = ["edge=1,2,4", "lookback=1,3,5"]
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from common.errors import BugError
-from processes.backtest.workers import run_forked
+from processes.study.workers import run_forked
 
 
 def square(task: int) -> bytes:

@@ -34,8 +34,8 @@ class Job(NamedTuple):
 def run_remotely(job: tuple, row: int) -> bytes:
     """Run one combination; return what study.evaluate does, or JSON with an error."""
     kernel_cache.configure()
-    from processes.backtest.metrics import encode
-    from processes.backtest.study import evaluate
+    from processes.report.metrics import encode
+    from processes.study.plan import evaluate
 
     mine = Job(*job)
     try:
@@ -50,7 +50,7 @@ def loaded_here(job: Job) -> Any:
     Raises:
         UnavailableError: this node has other files than the one that asks.
     """
-    from processes.backtest.study import Loaded, Plan, identity_of
+    from processes.study.plan import Loaded, Plan, identity_of
 
     if job.identity not in _loaded:
         module, _, function = job.subject.partition(":")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UnavailableError, UsageError
-from processes.backtest.metrics import encode
-from processes.backtest.study import Parameters, decode
+from processes.report.metrics import encode
+from processes.study.plan import Parameters, decode
 
 FILE_NAME = "results.jsonl"
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from processes.backtest import accounts, metrics
-from processes.backtest.metrics import Figures, measure, measure_parts
-from processes.backtest.results import Result
+from processes.report import accounts, metrics
+from processes.report.metrics import Figures, measure, measure_parts
+from processes.results import Result
 
-from tests.processes.backtest.made_results import (
+from tests.processes.report.made_results import (
     BTC,
     SHIB,
     S,
@@ -19,7 +19,7 @@ from tests.processes.backtest.made_results import (
     results,
     trading_day,
 )
-from tests.processes.backtest.naive_metrics import Naive, mean_by_time, mean_of
+from tests.processes.report.naive_metrics import Naive, mean_by_time, mean_of
 
 
 def close(found: float | None, expected: F | float | None) -> bool:

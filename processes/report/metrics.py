@@ -36,7 +36,7 @@ import numpy as np
 
 from common import fixed_point
 from common.instruments import Instrument
-from processes.backtest.accounts import (
+from processes.report.accounts import (
     Account,
     MarkoutSum,
     Series,
@@ -48,7 +48,7 @@ from processes.backtest.accounts import (
     open_account,
     values_at,
 )
-from processes.backtest.results import Result
+from processes.results import Result
 
 YEAR_NS = 365 * 86_400 * 1_000_000_000
 SAMPLE_NS_MIN = 1_000_000_000

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from common.errors import TickringError, UsageError
-from processes.backtest.metrics import Figures, encode, measure, metric_names
-from processes.backtest.results import Result
+from processes.report.metrics import Figures, encode, measure, metric_names
+from processes.results import Result
 
 Parameters = dict[str, str]
 COMBINATIONS_MAX = 100_000

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from common.enums import Side
 from processes.backtest.events import AT_LOCAL, AT_VENUE, EVENT, EventKind, assemble, in_both_orders
-from processes.backtest.windows import cut, span_of
+from processes.study.windows import cut, span_of
 
-from tests.processes.backtest.made_results import BTC
+from tests.processes.report.made_results import BTC
 
 SETUP = SimpleNamespace(instruments=[BTC])
 ROWS = st.lists(

@@ -9,11 +9,11 @@ import psutil
 import pytest
 
 from common.errors import UnavailableError, UsageError
-from processes.backtest.results_file import FILE_NAME, ResultsFile
-from processes.backtest.study import plan_of
-from processes.backtest.sweep import RANKING_NAME, engine_of, run_sweep
+from processes.study.plan import plan_of
+from processes.study.results_file import FILE_NAME, ResultsFile
+from processes.study.sweep import RANKING_NAME, engine_of, run_sweep
 
-from tests.processes.backtest.fake_engine import DEADLY, MAKE_FAKE, write_market
+from tests.processes.study.fake_engine import DEADLY, MAKE_FAKE, write_market
 from tests.support import ROOT, wait_until
 
 GRID = ["edge=1,2,3,4,5,6", "lookback=1,2,3,4,5"]
@@ -81,7 +81,7 @@ def test_kill_in_the_middle_then_resume(tmp_path, market):
     """kill -9 of the parent: the workers go too, and a resumed sweep ends as an unbroken one."""
     (tmp_path / "slow.toml").write_text("spins = 400\n")
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.processes.backtest.fake_engine",
+        [sys.executable, "-m", "tests.processes.study.fake_engine",
          tmp_path / "slow.toml", market, tmp_path / "broken", "2", *GRID],
         cwd=ROOT, stdout=subprocess.DEVNULL,
     )  # fmt: skip

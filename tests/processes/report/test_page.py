@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import UsageError
-from processes.backtest import charts, report
-from processes.backtest.report import write_report
-from processes.backtest.results import Result
+from processes.report import charts, page
+from processes.report.page import write_report
+from processes.results import Result
 
-from tests.processes.backtest.made_results import BTC, S, made_result, trading_day
+from tests.processes.report.made_results import BTC, S, made_result, trading_day
 
 EVIL = '</script><script>alert("x")</script><b>&'
 
@@ -157,4 +157,4 @@ def test_a_browser_draws_it(tmp_path):
     drawn = body_of(found.stdout)
     assert drawn.count('class="main-svg"') >= 6
     assert drawn.count('class="js-line"') >= 7
-    assert report.instant_text(S) == "1.000 s"
+    assert page.instant_text(S) == "1.000 s"

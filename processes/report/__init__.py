@@ -1,0 +1,1 @@
+"""Figures of a backtest and the page that shows them."""

@@ -1,0 +1,1 @@
+"""Many backtests: sweeps of a grid, and walking forward through time."""
