@@ -4,7 +4,7 @@ FOR ?=
 SUMMARY ?=
 BIN := .venv/bin
 
-.PHONY: run test lint bench clean
+.PHONY: run test test-parity test-ray soak lint bench clean
 
 # The environment is stale when pyproject.toml is newer than its stamp.
 .venv/stamp: pyproject.toml
@@ -18,6 +18,28 @@ run: .venv/stamp
 test: .venv/stamp
 	$(BIN)/python -m pytest
 
+# hftbacktest pins numpy, and Ray is large: each has an environment of its own.
+.venv-hftbacktest/stamp:
+	$(PYTHON) -m venv .venv-hftbacktest
+	.venv-hftbacktest/bin/python -m pip install --quiet --disable-pip-version-check "hftbacktest>=2.4,<2.5"
+	touch $@
+
+test-parity: .venv/stamp .venv-hftbacktest/stamp
+	TICKRING_HFTBACKTEST_PYTHON=$(CURDIR)/.venv-hftbacktest/bin/python \
+		$(BIN)/python -m pytest tests/processes/backtest/test_hftbacktest.py
+
+.venv-ray/stamp: pyproject.toml
+	$(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev,ray]"
+	touch $@
+
+test-ray: .venv-ray/stamp
+	.venv-ray/bin/python -m pytest tests/ray_cluster
+
+# Half an hour of demo runs with kills, each replayed and compared.
+soak: .venv/stamp
+	$(BIN)/python -m tests.system.soak
+
 lint: .venv/stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -27,4 +49,4 @@ bench: .venv/stamp
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-hftbacktest .venv-ray .pytest_cache .mypy_cache .ruff_cache .hypothesis
