@@ -26,7 +26,7 @@ from processes.backtest import exchange as at_venue
 from processes.backtest import ladder as book
 from processes.backtest.exchange import REQUEST_END, REQUEST_FIRST, RESPONSE_END, RESPONSE_FIRST
 from processes.backtest.latency import request_latency
-from processes.backtest.rules import COUNTS_LAST_FILL_ONLY
+from processes.backtest.rules import COUNTS_LAST_FILL_ONLY, PASSES_CROSSED
 from processes.book.state import header_word
 from processes.risk import limits as risk_limits
 from processes.risk.oms import ACTIVE, ACTIVE_COUNT, NO_ROW, WANTS_CANCELS, find_client
@@ -180,6 +180,8 @@ def show_touch(local, oms, i, now):
     cell = oms.cells[i]
     bid = book.best_bid(ladders, local.prices, at)
     ask = book.best_ask(ladders, local.prices, at)
+    if ladders[at + book.RULES] & PASSES_CROSSED and 0 < ask <= bid:
+        ask = bid + ladders[at + book.TICK]
     cell["valid"] = np.int64(bid > 0 and ask > 0)
     cell["ts_recv_ns"] = local.seen[i, TS_RECV]
     cell["bid_price_steps"] = bid

@@ -23,8 +23,9 @@ that the two can be compared fill by fill; `"hftbacktest-roi"` does what its ROI
    hftbacktest walks a hash map; totals are the same.
 10. A replace keeps its place in the queue if it only makes the order smaller; a post-only one that
     would take is refused and the order stays. hftbacktest loses the new price of a modify.
-11. No switch: risk's own checks stand between strategy and venue, and refuse orders on a one-sided
-    or crossed book, as they do live; hftbacktest has no risk. Wide limits pass all else.
+11. PASSES_CROSSED: risk's own checks stand between strategy and venue, and refuse orders on a book
+    that is crossed, as they do live. hftbacktest has no risk: there a crossed book passes. Wide
+    limits pass all else.
 12. No switch: behind the last event requests are not sent any more, so that a run ends;
     hftbacktest goes on as long as answers to new requests come.
 """
@@ -34,8 +35,15 @@ CLEAR_SPARES_ASKS = 2
 COUNTS_LAST_FILL_ONLY = 4
 TAKES_BEYOND_DEPTH = 8
 MARKET_WALKS_100_TICKS = 16
+PASSES_CROSSED = 32
 
-_HFTBACKTEST = CLEAR_SKIPS_ONE | COUNTS_LAST_FILL_ONLY | TAKES_BEYOND_DEPTH | MARKET_WALKS_100_TICKS
+_HFTBACKTEST = (
+    CLEAR_SKIPS_ONE
+    | COUNTS_LAST_FILL_ONLY
+    | TAKES_BEYOND_DEPTH
+    | MARKET_WALKS_100_TICKS
+    | PASSES_CROSSED
+)
 RULES = {
     "own": 0,
     "hftbacktest": _HFTBACKTEST,

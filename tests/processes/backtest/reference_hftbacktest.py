@@ -113,6 +113,9 @@ def run_fills(hbt, interval_ns, qty, fills, seen, end_ns):
                 return count, code
         order_id = act(hbt, qty, order_id)
         timer += interval_ns
+    while code != 1 and code <= 3 and hbt.current_timestamp <= end_ns + 1_000_000_000:
+        code = hbt.wait_next_feed(True, interval_ns)  # what is under way still arrives
+        count = note_fills(hbt, seen, fills, count)
     return count, code
 
 
