@@ -33,3 +33,12 @@ def capture(name: str) -> Path:
 def unique_instance() -> str:
     """Return an instance name that no other test run uses."""
     return f"test-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def is_alive(pid: int) -> bool:
+    """Return True while a process runs; a zombie does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):  # the second: it left while being read
+        return False
+    return state != "Z"

@@ -211,6 +211,19 @@ def is_known(order):
 
 
 @njit(cache=True, _nrt=False)
+def awaits_proof_since(oms, row):
+    """Return since when an order waits for proof of its end, ns; 0: it does not.
+
+    The venue says that it has no such order, or told of more fills than there are.
+    """
+    order = oms.orders[row]
+    if order["order_pending"] & OrderPending.UNKNOWN != 0:
+        return order["ts_missing_ns"] if order["is_lost"] != 0 and is_known(order) else 0
+    has_more = order["venue_cum_qty_steps"] > order["cum_qty_steps"]
+    return order["ts_updated_ns"] if is_finished(order) and has_more else 0
+
+
+@njit(cache=True, _nrt=False)
 def is_active(order):
     """Return True if the order may still fill, or the venue told of fills that we have not got."""
     return (

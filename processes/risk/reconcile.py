@@ -36,9 +36,8 @@ from processes.risk.oms import (
     ROUND_TRADES,
     WANTS_RECONCILE,
     Oms,
+    awaits_proof_since,
     find_client,
-    is_finished,
-    is_known,
 )
 from processes.risk.positions import Matched, match_trade_at, set_base
 from processes.risk.timers import conclude
@@ -160,9 +159,8 @@ class Reconciler:
             return 0
         oldest_ns = self.agreed_ns - OVERLAP_NS
         for row in oms.lists[ACTIVE, : oms.words[ACTIVE_COUNT]]:
-            order = oms.orders[row]
-            if _waits_since_ns(order):
-                created_ns = int(order["ts_created_ns"])
+            if awaits_proof_since(oms, row):
+                created_ns = int(oms.orders[row]["ts_created_ns"])
                 oldest_ns = min(oldest_ns, created_ns) if created_ns <= now_ns else 0
         return max(oldest_ns, 0)
 
@@ -287,7 +285,7 @@ class Reconciler:
         before, self._quiet = self._quiet, {}
         for row in oms.lists[ACTIVE, : oms.words[ACTIVE_COUNT]]:
             order = oms.orders[row]
-            waits_ns = _waits_since_ns(order)
+            waits_ns = awaits_proof_since(oms, row)
             if waits_ns > now_ns:
                 waits_ns = 1  # an instant of another boot
             if not 0 < waits_ns < round_id or int(row) in self._listed:
@@ -317,7 +315,7 @@ class Reconciler:
             if row == NO_ROW:
                 continue
             order = oms.orders[row]
-            if not _waits_since_ns(order) or consumed <= order["order_sequence"]:
+            if not awaits_proof_since(oms, row) or consumed <= order["order_sequence"]:
                 continue
             is_lost = bool(order["order_pending"] & OrderPending.UNKNOWN)
             if is_lost and order["missing_count"] < self.settle_count:
@@ -399,17 +397,6 @@ class Reconciler:
         self._quiet = {}
         self.asked_ns = self.mismatches = self.agreed_ns = 0
         self.demand(now_ns)
-
-
-def _waits_since_ns(order: np.void) -> int:
-    """Return since when an order waits for proof of its end; 0: it does not.
-
-    The venue says that it has no such order, or told of more fills than there are.
-    """
-    if order["order_pending"] & OrderPending.UNKNOWN:
-        return int(order["ts_missing_ns"]) if order["is_lost"] and is_known(order) else 0
-    has_more = order["venue_cum_qty_steps"] > order["cum_qty_steps"]
-    return int(order["ts_updated_ns"]) if is_finished(order) and has_more else 0
 
 
 def _apply(oms: Oms, report: np.ndarray, exec_type: ExecType, now_ns: int) -> None:

@@ -21,7 +21,7 @@ from processes.risk.config import RiskConfig
 from processes.risk.counters import HISTOGRAMS, LABELS
 from processes.risk.journal import Facts, Journal
 from processes.risk.limits import id_of
-from processes.risk.oms import LIMITS, audit, find_client, tell_position
+from processes.risk.oms import LIMITS, audit, awaits_proof_since, find_client, tell_position
 from processes.risk.positions import match_trade_at
 from processes.risk.stage import Parts, RiskStage
 from processes.risk.timers import conclude, doubt_in_flight, has_in_flight, scan_timers
@@ -247,6 +247,7 @@ def _call_the_rest(stage: RiskStage, now_ns: int) -> None:
     has_uncanceled(oms)
     audit(oms)
     find_client(oms, 1)
+    awaits_proof_since(oms, 0)
     trade = report(ReportKind.ACCOUNT_TRADE, instrument_id=0)
     match_trade_at(oms, read_only(trade), 0, 1)
     requests, places = read_only(batch.requests), read_only(batch.places)

@@ -21,7 +21,7 @@ def backtester() -> Subject:
         load_setup=load_setup,
         load_data=load_data,
         data_key=data_key,
-        warm_up=warm_up,
+        warm_up=compile_loop,
         run=run,
         span_of=span_of,
         cut=cut,
@@ -36,7 +36,7 @@ def data_key(setup: SetUp) -> Hashable:
     return tuple(setup.instruments), config.feed_offset_ns, config.funding_file
 
 
-def warm_up(setup: SetUp, data: Data) -> None:
+def compile_loop(setup: SetUp, data: Data) -> None:
     """Compile the loop for a set-up's strategy: a run that ends before the first event."""
     Run(setup, data, until_ns=1).go()
 

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from common import clock
 from processes.inspector.sampler import HOPS
 from shm import registry
 
-from tests.support import ROOT, wait_until
+from tests.support import ROOT, is_alive, wait_until
 from tests.system.harness import STEP_S_MAX, Demo
 
 RECONCILED_S_MAX = 10.0  # from a kill -9 to a position that equals the venue's, whatever the load
@@ -216,11 +215,3 @@ def test_a_kill_stops_trading_and_outlives_the_run(start: Any) -> None:
     assert again.wait_exit() == 0, again.text[-6_000:]
     assert "killed_before source=COMMAND_LINE" in again.text
     assert again.summary["orders_sent"] == 0
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (ProcessLookupError, FileNotFoundError):
-        return False

@@ -14,7 +14,8 @@ from processes.supervisor import warm
 from tests.support import ROOT
 
 NOT_IN_THE_LOOP = (
-    "processes.supervisor", "processes.inspector", "processes.replay", "shm.observer",
+    "processes.supervisor", "processes.inspector", "processes.replay", "processes.backtest",
+    "processes.study", "processes.report", "processes.convert", "shm.observer", "shm.recorded",
 )  # fmt: skip
 # Called by tools and by nobody else.
 TOOLS_ONLY = {"shm.turn Twin.read"}

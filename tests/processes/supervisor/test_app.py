@@ -18,7 +18,7 @@ from shm.counters import CountersReader
 from shm.latch import Latch
 from shm.observer import ring_stats
 
-from tests.support import ROOT, unique_instance, wait_until
+from tests.support import ROOT, is_alive, unique_instance, wait_until
 
 SCRIPT = Path(__file__).with_name("fake_stages.py")
 
@@ -76,14 +76,6 @@ def start(tmp_path: Path) -> Iterator[Any]:
     yield begin
     for run in runs:
         run.end()
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def test_runs_for_its_time_and_leaves_nothing(start: Any) -> None:
