@@ -24,9 +24,10 @@ test: .venv/stamp
 	.venv-hftbacktest/bin/python -m pip install --quiet --disable-pip-version-check "hftbacktest>=2.4,<2.5"
 	touch $@
 
+test-parity bench: export TICKRING_HFTBACKTEST_PYTHON := $(CURDIR)/.venv-hftbacktest/bin/python
+
 test-parity: .venv/stamp .venv-hftbacktest/stamp
-	TICKRING_HFTBACKTEST_PYTHON=$(CURDIR)/.venv-hftbacktest/bin/python \
-		$(BIN)/python -m pytest tests/processes/backtest/test_hftbacktest.py
+	$(BIN)/python -m pytest tests/processes/backtest/test_hftbacktest.py
 
 .venv-ray/stamp: pyproject.toml
 	$(PYTHON) -m venv .venv-ray
@@ -45,7 +46,7 @@ lint: .venv/stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/stamp
+bench: .venv/stamp .venv-hftbacktest/stamp
 	$(BIN)/python -m bench
 
 clean:
