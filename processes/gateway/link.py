@@ -210,12 +210,13 @@ class Link:
                 events.append(Incoming(event, held.number))
 
     def poll_opening(self, held: _Held, events: list[Incoming], now_ns: int) -> None:
-        """Wait for a new socket; when it is open it takes over."""
+        """Wait for a new socket; it takes over when it is open and the old one holds no bytes."""
         texts = held.socket.poll(now_ns)
         if held.socket.is_closed:
             self.give_up_opening(held.socket.reason, now_ns)
         elif held.socket.is_open:
-            self.take_over(held, events, now_ns)
+            if self.current is None or not self.current.socket.has_unsent():
+                self.take_over(held, events, now_ns)  # no replaced socket goes on writing
             for text, ts_recv_ns in texts:
                 events.append(Incoming(LinkEvent.TEXT, held.number, text, ts_recv_ns))
         elif now_ns - held.since_ns > self.times.connect_ns:

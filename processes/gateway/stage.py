@@ -171,10 +171,14 @@ class GatewayStage:
 
     def read_kill_page(self) -> None:
         """Look whether anybody has killed trading; a half-written order then never gets whole."""
-        is_killed = bool(is_any_set(self.kill_words, LATCH_WORDS))
-        self.orders.is_killed = is_killed
-        if is_killed and any(entry.request.kind in OPENING for entry in self.unsent):
-            self.stall("killed with bytes unsent")
+        self.orders.is_killed = bool(is_any_set(self.kill_words, LATCH_WORDS))
+        if self.orders.is_killed:
+            self.cut_half_written("killed with bytes unsent")
+
+    def cut_half_written(self, reason: str) -> None:
+        """Cut the order socket off if a part of an order still waits for the kernel."""
+        if any(entry.request.kind in OPENING for entry in self.unsent):
+            self.stall(reason)
 
     def send(self, request: OrderRequest, now_ns: int) -> None:
         """Write one request to the order socket."""
@@ -219,7 +223,9 @@ class GatewayStage:
     # Sockets.
 
     def poll_orders(self, now_ns: int) -> int:
-        """Read responses."""
+        """Read responses; write what the kernel did not take before, unless trading was killed."""
+        if self.unsent:
+            self.read_kill_page()
         events = self.order_link.poll(now_ns)
         if self.unsent:
             self.look_at_unsent(now_ns)
@@ -416,8 +422,10 @@ class GatewayStage:
         return min((time for time in times if time), default=0)
 
     def on_phase(self, phase: Phase, now_ns: int) -> None:
-        """Follow the supervisor: from STOP_ORDERS on only cancels are sent."""
+        """Follow the supervisor: from STOP_ORDERS on only cancels are sent, to the last byte."""
         self.orders.phase = phase
+        if phase >= Phase.STOP_ORDERS:
+            self.cut_half_written("stopping with bytes unsent")
 
     def is_ready(self) -> bool:
         """Return True once orders can be sent and heard of."""

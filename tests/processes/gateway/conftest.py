@@ -49,6 +49,7 @@ class FakeSocket:
         self.refuses = False
         self.pings = 0
         self.on_send = None
+        self.on_poll = None
 
     def open(self):
         self.is_open = True
@@ -63,6 +64,8 @@ class FakeSocket:
         self.is_open, self.is_closed, self.reason = False, True, reason
 
     def poll(self, now_ns):
+        if self.on_poll is not None:
+            self.on_poll(self)
         texts, self.inbox = self.inbox, []
         if texts:
             self.last_recv_ns = self.clock.now

@@ -140,6 +140,29 @@ def test_rotation_opens_the_new_one_before_it_leaves_the_old(kit):
     assert not rig.link.leaving
 
 
+def test_a_socket_is_not_left_while_bytes_of_it_are_unsent(kit):
+    rig = Rig(kit, rotate_ns=20 * kit.SECOND, idle_ns=10**15).up()
+    old = rig.plug.last
+    old.unsent = True
+    rig.run(20.1)
+    rig.plug.last.open().feed("early")
+    assert rig.poll() == [TEXT] and rig.link.number == 1  # read, so that nothing is lost
+    old.unsent = False
+    rig.poll()
+    assert rig.link.number == 2 and [held.socket for held in rig.link.leaving] == [old]
+
+
+def test_a_loss_with_bytes_unsent_lets_the_new_one_take_over(kit):
+    rig = Rig(kit, rotate_ns=20 * kit.SECOND, idle_ns=10**15).up()
+    old = rig.plug.last
+    old.unsent = True
+    rig.run(20.1)
+    rig.plug.last.open()
+    rig.poll()
+    old.break_off()
+    assert rig.poll() == [DOWN, UP] and rig.link.number == 2
+
+
 def test_a_failed_rotation_keeps_the_old_one_and_tries_again(kit):
     rig = Rig(kit, rotate_ns=20 * kit.SECOND, idle_ns=10**15).up()
     rig.run(20.1)

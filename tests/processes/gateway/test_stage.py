@@ -301,6 +301,50 @@ def test_half_written_cancels_survive_a_kill(rig, kit):
     assert not rig.socket.is_closed
 
 
+def test_the_kill_page_is_read_before_the_rest_of_an_order_is_written(rig, kit):
+    """Not up to a millisecond later: the next poll would hand it to the kernel."""
+    rig.socket.on_send = lambda socket, frame: setattr(socket, "unsent", True)
+    rig.ask(kit.request())
+    socket = rig.socket
+    polls = []
+    socket.on_poll = lambda socket: polls.append(socket.unsent)
+    rig.kill.set(1)
+    rig.turn()
+    assert socket.is_closed and polls == []
+
+
+def test_a_socket_with_a_half_written_order_is_not_replaced(kit):
+    """Replaced, it would go on writing where no kill reaches it."""
+    rig = Rig(kit, times=kit.TIMES._replace(rotate_ns=SECOND, idle_ns=10**15)).start()
+    rig.run(1.1)
+    old, new = rig.order_plug.sockets
+    old.on_send = lambda socket, frame: setattr(socket, "unsent", True)
+    rig.ask(kit.request())
+    new.open()
+    rig.run(0.01)
+    assert rig.stage.order_link.number == 1 and rig.stage.unsent
+    rig.kill.set(1)
+    rig.run(0.01)
+    assert old.is_closed and rig.stage.order_link.number == 2
+    assert ExecType.UNKNOWN in [report.exec_type for report in rig.read()]
+
+
+def test_a_socket_is_replaced_once_its_bytes_have_gone(kit):
+    rig = Rig(kit, times=kit.TIMES._replace(rotate_ns=SECOND, idle_ns=10**15)).start()
+    rig.run(1.1)
+    old, new = rig.order_plug.sockets
+    old.on_send = lambda socket, frame: setattr(socket, "unsent", True)
+    rig.ask(kit.request())
+    new.open()
+    rig.run(0.01)
+    old.unsent = False
+    rig.turn()
+    assert rig.stage.order_link.number == 2 and not rig.stage.unsent
+    old.feed(kit.accepted(1))
+    rig.turn()
+    assert [report.exec_type for report in rig.read()] == [ExecType.NEW]
+
+
 # --- losing the order socket at each point -----------------------------------------------------
 
 
@@ -585,6 +629,28 @@ def test_the_end(rig, kit):
     assert rig.stage.is_drained()
     rig.stage.close()
     assert rig.socket.is_closed and rig.stream.is_closed
+
+
+@pytest.mark.parametrize("kind", [NEW, REPLACE])
+def test_a_half_written_order_does_not_survive_the_stop(rig, kit, kind):
+    rig.socket.on_send = lambda socket, frame: setattr(socket, "unsent", True)
+    rig.ask(kit.request(kind=kind, orig_client_order_id=kit.OWN_ID))
+    socket = rig.socket
+    rig.stage.on_phase(Phase.STOP_ORDERS, rig.clock.now)
+    assert socket.is_closed and rig.count(Counter.SENDS_STALLED) == 1
+    assert not rig.stage.is_drained()  # risk has to ask what became of it
+    rig.turn()
+    reports = rig.read()
+    assert [report.exec_type for report in reports] == [ExecType.UNKNOWN, 0]
+    assert sources(reports)[1] == (DOWN, RESPONSE)
+
+
+def test_half_written_cancels_survive_the_stop(rig, kit):
+    rig.socket.on_send = lambda socket, frame: setattr(socket, "unsent", True)
+    rig.ask(kit.request(kind=CANCEL, orig_client_order_id=kit.OWN_ID))
+    rig.stage.on_phase(Phase.STOP_ORDERS, rig.clock.now)
+    rig.turn()
+    assert not rig.socket.is_closed and rig.read() == []
 
 
 def test_the_shell_is_told_when_to_come_back(rig, kit):
