@@ -157,7 +157,8 @@ def on_replaced(order, report):
     """A replace was done: ours if it answers the request or shows what was asked.
 
     Responses and stream are not ordered against each other, so an older one is ignored by the
-    venue's time; one that asked for something else is still the venue's truth.
+    venue's time; one that asked for something else is still the venue's truth. Of two replaces in
+    one millisecond that time cannot tell which was last: the larger is held, and a query decides.
     """
     if 0 < report["ts_exch_ns"] < order["ts_replaced_exch_ns"]:
         return
@@ -165,12 +166,16 @@ def on_replaced(order, report):
     if price <= 0 or qty <= 0:
         return
     mark_alive(order)
-    show_replaced(order, report)
-    if order["order_pending"] & OrderPending.REPLACE == 0:
-        return
     answers = report["request_client_order_id"] == order["replace_client_order_id"]
     shows = price == order["replace_price_steps"] and qty == order["replace_qty_steps"]
-    if answers or shows:
+    is_tie = 0 < report["ts_exch_ns"] == order["ts_replaced_exch_ns"]
+    differs = price != order["price_steps"] or qty != order["order_qty_steps"]
+    if is_tie and differs and not answers and not shows:
+        order["order_qty_steps"] = max(order["order_qty_steps"], qty)
+        order["order_pending"] |= OrderPending.UNKNOWN
+        return
+    show_replaced(order, report)
+    if order["order_pending"] & OrderPending.REPLACE != 0 and (answers or shows):
         end_replace(order)
 
 

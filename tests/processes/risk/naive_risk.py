@@ -242,12 +242,17 @@ class NaiveRisk:
         if price <= 0 or qty <= 0:
             return
         order.be_alive()
+        is_asked = (price, qty) == (order.replace_price, order.replace_qty)
+        is_asked = is_asked or r["request_client_order_id"] == order.replace_id
+        is_other = (price, qty) != (order.price, order.qty)
+        if 0 < r["ts_exch_ns"] == order.replaced_at and is_other and not is_asked:
+            order.qty = max(order.qty, qty)
+            order.pending |= UNKNOWN
+            return
         order.replaced_at = max(order.replaced_at, r["ts_exch_ns"])
         order.price, order.qty = price, qty
-        is_asked = (price, qty) == (order.replace_price, order.replace_qty)
-        if order.pending & REPLACE:
-            if is_asked or r["request_client_order_id"] == order.replace_id:
-                order.end_replace()
+        if order.pending & REPLACE and is_asked:
+            order.end_replace()
 
     def unknown(self, order: NaiveOrder, r: dict) -> None:
         """Nobody knows what became of a request."""

@@ -299,6 +299,28 @@ def test_a_replace_is_done_once_however_often_it_is_told(kernels):
     assert kernels.order(order)["price_steps"] == 1_020
 
 
+def test_a_late_report_of_an_earlier_replace_in_the_same_millisecond_frees_nothing(kernels):
+    order = kernels.new()
+    kernels.report(order, **ack())
+    done = {"exec_type": E.REPLACED, "order_status": S.NEW, "venue_order_id": VENUE_ID}
+    done |= {"price_steps": 1_010, "ts_exch_ns": 5}
+    for intent, qty in enumerate((6, 9), start=1):
+        request = kernels.request(
+            RequestKind.REPLACE, intent,
+            orig_client_order_id=order, price_steps=1_010, order_qty_steps=qty,
+        )  # fmt: skip
+        kernels.report(order, **done, order_qty_steps=qty, request_client_order_id=request)
+    kernels.report(order, **done, order_qty_steps=6, source=ReportSource.STREAM)
+    assert kernels.position["open_bid_qty_steps"] == 9
+    assert kernels.order(order)["order_pending"] == P.UNKNOWN  # time cannot tell: it is asked for
+    kernels.report(order, **done, order_qty_steps=9, source=ReportSource.STREAM)
+    assert kernels.position["open_bid_qty_steps"] == 9
+    queried = done | {"exec_type": E.STATUS, "source": ReportSource.QUERY, "order_qty_steps": 6}
+    kernels.report(order, **queried)
+    assert kernels.position["open_bid_qty_steps"] == 6
+    assert kernels.order(order)["order_pending"] == 0
+
+
 def test_a_rejection_of_a_known_order_is_a_question(kernels):
     order = kernels.new()
     kernels.report(order, **ack(source=ReportSource.STREAM))
