@@ -21,7 +21,7 @@ from common.enums import (
     RequestKind,
 )
 from processes.risk.counters import Counter
-from processes.risk.oms import asked_qty, is_finished, is_terminal
+from processes.risk.oms import WANTS_RECONCILE, asked_qty, is_finished, is_terminal
 
 
 @njit(cache=True, _nrt=False)
@@ -76,7 +76,12 @@ def mark_alive(order):
     """The venue has the order: it is no longer pending, and if that was the doubt, it is over.
 
     A doubt about a replace goes on: that the order lives does not tell whether it was replaced.
+    That the venue forgot it has to be proved anew.
     """
+    if order["is_lost"] != 0:
+        order["is_lost"] = 0
+        order["missing_count"] = 0
+        order["ts_missing_ns"] = 0
     if order["order_status"] != OrderStatus.PENDING_NEW:
         return
     order["missing_count"] = 0
@@ -350,6 +355,8 @@ def advance_terminal(oms, order, report, now):
             if exec_type == ExecType.STATUS and report["reject"] == Reject.VENUE_UNKNOWN_ORDER:
                 count_missing(order, np.int64(1), now)
         return
+    if order["is_lost"] != 0 and told != 0 and not is_terminal(told):
+        oms.words[WANTS_RECONCILE] = 1  # it lives though we proved its end: a stray to be canceled
     if order["order_status"] != OrderStatus.REJECTED or order["venue_end"] != 0 or told == 0:
         return
     if report["venue_order_id"] != 0 and is_told and exec_type != ExecType.UNKNOWN:

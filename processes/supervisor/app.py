@@ -19,7 +19,7 @@ from processes.runner import phase_word, run_process
 from processes.supervisor.notify import ServiceManager
 from processes.supervisor.placement import Placement
 from processes.supervisor.restarts import NEVER, RestartLimits, Restarts
-from processes.supervisor.segments import Pages, read_kill_file
+from processes.supervisor.segments import Pages, add_to_kill_file, read_kill_file
 from processes.supervisor.setup import Setup
 from processes.supervisor.zygote import WarmUp, ZygoteHandle, start_zygote
 from processes.wiring import ProcessSpec
@@ -309,6 +309,10 @@ class Supervisor:
         self.pages.kill.set(KillSource.SUPERVISOR)
         self.pages.ring_bells()
         self.screen.event("killed", source=KillSource.SUPERVISOR.name)
+        try:
+            add_to_kill_file(self.setup.state_dir, KillSource.SUPERVISOR)  # a service is restarted
+        except OSError as error:
+            self.screen.event("kill_not_on_disk", error=error)
 
     # ---- one step at a time
 

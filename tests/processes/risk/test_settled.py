@@ -12,6 +12,7 @@ from common.enums import (
     RestKind,
 )
 from processes.risk.counters import Counter
+from processes.risk.oms import WANTS_RECONCILE
 
 from tests.processes.risk.rig import MS, SECOND, Rig
 from tests.processes.risk.test_reconcile import TRADE, fill, listed, reconnect
@@ -83,6 +84,31 @@ def test_a_forgotten_order_ends_when_the_account_has_proved_it(rig, filled):
     assert rig.counter(Counter.RECONCILES) - asked <= 1  # and no more rounds than usual
     rig.crash()  # the journal says the same
     assert rig.row(order)["order_status"] == S.CANCELED
+
+
+def test_a_fill_shows_that_it_lives_and_the_proof_begins_anew(rig):
+    order = rig.open()
+    reconnect(rig)
+    run = Run(rig)
+    while rig.row(order)["missing_count"] < 3:
+        run.turns(1)
+    fill(rig, order, 1, 4, 4)
+    rig.trades = [TRADE | {"exec_id": 1, "venue_order_id": int(rig.row(order)[1])}]
+    rig.positions = {0: 4}
+    rig.turn()
+    assert not rig.row(order)["missing_count"] and not rig.row(order)["is_lost"]
+    assert rig.stage.oms.positions[0][BIDS] == 6
+    rounds, began_ns = rig.counter(Counter.RECONCILES), rig.now_ns
+    run.until_over(order)
+    assert rig.counter(Counter.RECONCILES) - rounds >= 3
+    assert rig.now_ns - began_ns >= SECOND
+    assert rig.row(order)["order_status"] == S.CANCELED
+    run.turns(300)
+    assert not rig.stage.oms.words[WANTS_RECONCILE]
+    rig.gateway(order, E.NEW, order_status=S.NEW, source=ReportSource.STREAM)  # it lives after all
+    rounds = rig.counter(Counter.RECONCILES)
+    rig.turn(10 * MS, 20)
+    assert rig.counter(Counter.RECONCILES) > rounds
 
 
 def test_queries_alone_never_end_an_acknowledged_order(rig):
