@@ -83,12 +83,12 @@ def follows(words, first_id, last_id, previous_id):
 
 
 @njit(cache=True, _nrt=False)
-def put_mark(slots, at, words, out, count):
+def put_mark(slots, at, ts_recv_ns, words, out, count):
     """Remember mark price and rate; when the funding instant has passed, write a FUNDING event."""
     ts_next = slots[at, 6]
     if 0 < words[NEXT_FUNDING] < ts_next and slots[at, 2] >= words[NEXT_FUNDING]:
         ts = words[NEXT_FUNDING]
-        put_event(out[count], _FUNDING_EVENT, 0, 0, 0, ts, slots[at, 1])
+        put_event(out[count], _FUNDING_EVENT, 0, 0, 0, ts, ts_recv_ns)
         out[count]["trade_id"] = words[RATE_E8]
         out[count]["mark_price_e8"] = words[MARK_E8]
         count += 1
@@ -171,7 +171,7 @@ def take_messages(slots, starts, instrument, offset_ns, early, words, out):
                     early[words[EARLY_COUNT]] = early[k]
                     words[EARLY_COUNT] += 1
         elif kind == _MARK:
-            count = put_mark(slots, at, words, out, count)
+            count = put_mark(slots, at, ts_recv_ns, words, out, count)
     return count
 
 

@@ -102,13 +102,13 @@ def on_grid(values: np.ndarray, used: np.ndarray, decimals: int, where: str) -> 
     scaled = np.where(used, values, 0.0) * 10.0**decimals
     steps = np.rint(scaled)
     with np.errstate(invalid="ignore"):
-        wrong = ~(np.abs(scaled - steps) <= 1e-6 * np.maximum(1.0, np.abs(steps)))
+        wrong = ~(np.abs(scaled - steps) <= 1e-9 * np.maximum(1.0, np.abs(steps)))
         wrong |= ~((steps >= 0) & (steps < _STEPS_MAX))
     rows = np.flatnonzero(wrong)
     if len(rows):
         row = int(rows[0])
         raise UsageError(
-            f"{where}: row {row} is {values[row]!r}, expected a multiple of 1e-{decimals}, not"
+            f"{where}: row {row} is {values[row]}, expected a multiple of 1e-{decimals}, not"
             " negative; check tick_size and lot_size of the instrument"
         )
     return steps.astype(np.int64)

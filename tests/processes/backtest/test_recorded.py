@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 
+from common.enums import MarketKind
 from common.errors import UsageError
 from common.instruments import Instrument, InstrumentFacts
+from common.records import MARK, SLOT_WORDS
 from processes.backtest.events import AT_LOCAL, AT_VENUE, EventKind
-from processes.backtest.recorded import load_capture, load_run
-from processes.backtest.sources import load_source
+from processes.backtest.recorded import events_of, load_capture, load_run
+from processes.backtest.sources import load_source, on_grid
 from processes.convert.importer import ImportOptions
 from processes.convert.importer import run as import_data
 from processes.convert.registry import FactOptions
@@ -127,3 +129,23 @@ def test_a_recorded_run_gives_the_events_of_its_capture(capture, tmp_path):
     wrong = Instrument(instrument_id=0, venue="binance-usdm", symbol="BTCUSDT", facts=finer)
     with pytest.raises(UsageError, match="decimals of price and quantity, expected"):
         load_run(tmp_path / "run", [wrong], {})
+
+
+def test_a_funding_of_a_live_run_is_on_the_clock_of_its_other_events():
+    """Local stamps of a live run are monotonic; all events are told on the wall clock."""
+    marks = np.zeros(3, MARK)
+    marks["kind"], marks["slot_count"] = MarketKind.MARK, 1
+    marks["ts_recv_ns"] = [1_000, 2_000, 3_000]
+    marks["ts_exch_ns"] = WALL_NS + marks["ts_recv_ns"]
+    marks["ts_next_funding_ns"] = [WALL_NS + 1_500, WALL_NS + 1_500, WALL_NS + 9_000]
+    marks["mark_price_e8"], marks["funding_rate_e8"] = 5, 7
+    notes: dict[str, int] = {}
+    events = events_of(marks.view(np.int64).reshape(-1, SLOT_WORDS), 0, WALL_NS, notes)
+    (funding,) = events[events["kind"] == EventKind.FUNDING]
+    assert funding["ts_exch_ns"] == WALL_NS + 1_500
+    assert 0 <= funding["ts_recv_ns"] - WALL_NS <= 3_000
+
+
+def test_a_price_between_two_steps_is_told_at_any_size():
+    with pytest.raises(UsageError, match="row 1 is 64210.06"):
+        on_grid(np.array([64210.1, 64210.06]), np.array([True, True]), 1, "f")
