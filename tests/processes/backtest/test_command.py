@@ -51,6 +51,13 @@ def test_files_are_written_and_the_counts_printed(market, tmp_path, capsys):
     assert "cuts: 100  intents compared: " in printed and "differences: 0" in printed
 
 
+def test_a_lookahead_proof_without_intents_proves_nothing(market, capsys):
+    config, data = market
+    settings = ["interval_ns=10_000_000_000"]
+    assert run(config, [data], settings=settings, check_lookahead=True, **NOTHING) == 1
+    assert "no intent was compared" in capsys.readouterr().out
+
+
 def test_a_setting_without_a_value_is_refused():
     assert overrides_of(["a.b=c=d", " e = 1 "]) == {"a.b": "c=d", "e": "1"}
     with pytest.raises(UsageError, match="--set: 'x', expected key=value"):
