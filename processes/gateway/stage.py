@@ -386,15 +386,17 @@ class GatewayStage:
         self.write([Report(kind=kind, source=source, ts_report_recv_ns=now_ns)])
 
     def write(self, reports: Sequence[Report]) -> None:
-        """Write reports for risk; while the ring is full they are kept, and orders refused."""
-        if not reports:
-            return
+        """Write reports for risk; while the ring is full they are kept, and orders refused.
+
+        Each is a message of its own: many at once, say all that was in flight on a lost socket,
+        would never fit a small ring together.
+        """
         now_ns = self.clock.now_ns()
         for report in reports:
             report.ts_pub_ns = now_ns
-        if not self.spill.write(reports_array(list(reports))):
-            self.values[Counter.REPORTS_LOST] += len(reports)
-            self.has_lost_reports = True
+            if not self.spill.write(reports_array([report])):
+                self.values[Counter.REPORTS_LOST] += 1
+                self.has_lost_reports = True
         self.orders.is_spilling = len(self.spill) > 0
 
     # For the shell.

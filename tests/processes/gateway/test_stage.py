@@ -619,6 +619,20 @@ def test_lost_reports_make_risk_doubt_and_reconcile(kit):
     assert rig.stage.is_drained()
 
 
+def test_a_lost_socket_tells_of_more_requests_than_the_ring_holds(kit):
+    rig = Rig(kit, report_capacity=8).start()
+    ids = range(kit.OWN_ID, kit.OWN_ID + 20)
+    rig.ask(*[kit.request(client_order_id=one) for one in ids])
+    rig.order_plug.link.drop("gone", rig.clock.now)
+    told = []
+    for _ in range(20):
+        rig.turn()
+        told += rig.read()
+    unknown = [r.client_order_id for r in told if r.exec_type == ExecType.UNKNOWN]
+    assert unknown == list(ids)
+    assert rig.stage.is_drained() and rig.count(Counter.REPORTS_LOST) == 0
+
+
 def test_the_end(rig, kit):
     rig.stage.on_phase(Phase.STOP_ORDERS, rig.clock.now)
     rig.ask(kit.request(), kit.request(kind=CANCEL, orig_client_order_id=kit.OWN_ID))
