@@ -276,7 +276,7 @@ ORDER = record(
     (224, "missing_count", "<i4", "answers in a row that the venue has not done what was asked"),
     (228, "cancel_count", "<i4", "cancels sent"),
     (232, "order_sequence", "<i8", "of the last NEW or REPLACE in risk's order ring"),
-    (240, "venue_end", "u1", "terminal OrderStatus that the venue told after our REJECTED, or 0"),
+    (240, "venue_end", "u1", "terminal OrderStatus as the venue told it; 0: none, or REJECTED"),
     (241, "is_lost", "u1", "1: those answers were that there is no such order"),
     (242, "reserved_2", "14u1", "zero"),
 )  # fmt: skip

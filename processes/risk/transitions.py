@@ -49,9 +49,9 @@ def advance(oms, order, report, now):
     elif exec_type == ExecType.TRADE or exec_type == ExecType.CALCULATED:
         on_trade(order, report)
     elif exec_type == ExecType.CANCELED:
-        finish(order, told_end(report, np.int64(OrderStatus.CANCELED)))
+        end(order, report, told_end(report, np.int64(OrderStatus.CANCELED)))
     elif exec_type == ExecType.EXPIRED:
-        finish(order, told_end(report, np.int64(OrderStatus.EXPIRED)))
+        end(order, report, told_end(report, np.int64(OrderStatus.EXPIRED)))
     elif exec_type == ExecType.REJECTED:
         on_rejected(oms, order, report)
     elif exec_type == ExecType.REPLACED:
@@ -107,6 +107,14 @@ def finish(order, order_status):
 
 
 @njit(cache=True, _nrt=False)
+def end(order, report, order_status):
+    """Make an order terminal, and note it if the venue says so; a REJECTED may yet prove wrong."""
+    finish(order, order_status)
+    if report["source"] != ReportSource.RISK and order_status != OrderStatus.REJECTED:
+        order["venue_end"] = order_status
+
+
+@njit(cache=True, _nrt=False)
 def hold_filled(order, report):
     """FILLED tells that all is filled, whatever cumulative stands beside it: hold it until booked.
 
@@ -135,7 +143,7 @@ def on_trade(order, report):
         if cum < report["order_qty_steps"]:  # a replace that we gave up was done after all
             order["order_qty_steps"] = asked = report["order_qty_steps"]
     if report["order_status"] == OrderStatus.FILLED or cum >= asked:
-        finish(order, np.int64(OrderStatus.FILLED))
+        end(order, report, np.int64(OrderStatus.FILLED))
         return
     mark_alive(order)
     if order["cum_qty_steps"] > 0 or order["venue_cum_qty_steps"] > 0:
@@ -291,7 +299,7 @@ def on_status(order, report, now):
             count_missing(order, np.int64(1), now)
         return status, np.int64(0)
     if is_terminal(told):
-        finish(order, told)
+        end(order, report, told)
         return status, np.int64(0)
     is_pending_replace = order["order_pending"] & OrderPending.REPLACE != 0
     is_recent = report["ts_exch_ns"] >= order["ts_replaced_exch_ns"]
@@ -334,32 +342,34 @@ def count_missing(order, is_lost, now):
 def advance_terminal(oms, order, report, now):
     """A report on a finished order: the status stays.
 
-    If we concluded REJECTED and the venue has it after all, it is held at its full exposure and
-    canceled, until the venue tells its end. An own STATUS says that reconciliation has found all
-    its fills: what the venue told beyond them is not waited for any longer.
+    If the venue has it although it was rejected or we concluded its end, it is held at its full
+    exposure and canceled, until the venue tells its end or rounds prove it. An own STATUS says that
+    reconciliation has found all its fills: what the venue told beyond them is not waited for.
     """
     exec_type = report["exec_type"]
-    if report["source"] == ReportSource.RISK and exec_type == ExecType.STATUS:
+    is_own = report["source"] == ReportSource.RISK
+    if is_own and exec_type == ExecType.STATUS:
         order["venue_cum_qty_steps"] = min(order["venue_cum_qty_steps"], order["cum_qty_steps"])
         return
     told = np.int64(report["order_status"])
     has_end = is_terminal(told) or exec_type == ExecType.CANCELED or exec_type == ExecType.EXPIRED
     is_told = exec_type != ExecType.REJECTED and exec_type != ExecType.CANCEL_REJECTED
-    if has_end and is_told and order["order_status"] == OrderStatus.REJECTED:
+    if has_end and is_told and not is_own and order["venue_end"] == 0:
         order["venue_end"] = told_end(report, np.int64(OrderStatus.CANCELED))
     if order["order_pending"] & OrderPending.UNKNOWN != 0:
-        if order["venue_end"] != 0 or order["cum_qty_steps"] >= order["order_qty_steps"]:
+        is_proved = is_own and exec_type == ExecType.CANCELED
+        is_filled = order["cum_qty_steps"] >= order["order_qty_steps"]
+        if is_proved or is_filled or order["venue_end"] != 0:
             finish(order, np.int64(order["order_status"]))
         elif exec_type != ExecType.NEW and exec_type != ExecType.TRADE:
             order["cancel_in_flight"] = 0
             if exec_type == ExecType.STATUS and report["reject"] == Reject.VENUE_UNKNOWN_ORDER:
                 count_missing(order, np.int64(1), now)
         return
-    if order["is_lost"] != 0 and told != 0 and not is_terminal(told):
-        oms.words[WANTS_RECONCILE] = 1  # it lives though we proved its end: a stray to be canceled
-    if order["order_status"] != OrderStatus.REJECTED or order["venue_end"] != 0 or told == 0:
+    if order["venue_end"] != 0 or told == 0:
         return
     if report["venue_order_id"] != 0 and is_told and exec_type != ExecType.UNKNOWN:
         oms.counters[Counter.ORDERS_ZOMBIE] += 1
+        oms.words[WANTS_RECONCILE] = 1
         order["order_pending"] = OrderPending.UNKNOWN | OrderPending.CANCEL
         order["cancel_in_flight"] = 0

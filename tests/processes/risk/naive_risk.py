@@ -60,9 +60,10 @@ class NaiveOrder:
         """What is open."""
         return max(self.qty - self.cum, 0) if self.status in LIVE else 0
 
-    def end(self, status: int) -> None:
-        """Be over."""
+    def end(self, status: int, source: int) -> None:
+        """Be over; nobody but the venue can be sure of it."""
         self.status, self.pending, self.cancel_sent = status, 0, False
+        self.venue_end = status != OrderStatus.REJECTED and source != ReportSource.RISK
 
     def miss(self, is_lost: bool) -> None:
         """The venue has not done what was asked, or has no such order: several in a row count."""
@@ -201,7 +202,7 @@ class NaiveRisk:
             if told == OrderStatus.PARTIALLY_FILLED and asked <= order.cum < r["order_qty_steps"]:
                 order.qty = asked = r["order_qty_steps"]
             if told == OrderStatus.FILLED or order.cum >= asked:
-                order.end(OrderStatus.FILLED)
+                order.end(OrderStatus.FILLED, r["source"])
                 return
             order.be_alive()
             if order.cum > 0 or order.venue_cum > 0:
@@ -209,10 +210,10 @@ class NaiveRisk:
         elif kind in (ExecType.CANCELED, ExecType.EXPIRED):
             canceled = kind == ExecType.CANCELED
             default = OrderStatus.CANCELED if canceled else OrderStatus.EXPIRED
-            order.end(told if told in ENDS else default)
+            order.end(told if told in ENDS else default, r["source"])
         elif kind == ExecType.REJECTED:
             if order.status == OrderStatus.PENDING_NEW and not order.venue_id and not order.cum:
-                order.end(OrderStatus.REJECTED)
+                order.end(OrderStatus.REJECTED, r["source"])
             else:
                 order.pending |= UNKNOWN
         elif kind == ExecType.REPLACED:
@@ -278,7 +279,7 @@ class NaiveRisk:
                 order.miss(True)
             return
         if told in ENDS:
-            order.end(told)
+            order.end(told, r["source"])
             return
         order.be_alive()
         if told == OrderStatus.PARTIALLY_FILLED:
@@ -301,14 +302,16 @@ class NaiveRisk:
             order.pending &= ~UNKNOWN
 
     def advance_ended(self, order: NaiveOrder, r: dict) -> None:
-        """A report on an order that is over: only a rejected one can turn out to be alive."""
+        """A report on an order that is over; it lives if the venue says so and told no end."""
         kind, told = r["exec_type"], r["order_status"]
         has_end = told in ENDS or kind in (ExecType.CANCELED, ExecType.EXPIRED)
         is_told = kind not in (ExecType.REJECTED, ExecType.CANCEL_REJECTED)
-        if order.status == OrderStatus.REJECTED and has_end and is_told:
+        is_own = r["source"] == ReportSource.RISK
+        if has_end and is_told and not is_own:
             order.venue_end = True
         if order.pending & UNKNOWN:
-            if order.venue_end or order.cum >= order.qty:
+            is_proved = is_own and kind == ExecType.CANCELED
+            if is_proved or order.venue_end or order.cum >= order.qty:
                 order.pending, order.cancel_sent = 0, False
             elif kind not in (ExecType.NEW, ExecType.TRADE):
                 order.cancel_sent = False
@@ -316,5 +319,5 @@ class NaiveRisk:
                     order.miss(True)
             return
         is_alive = told in LIVE and r["venue_order_id"] != 0 and kind != ExecType.UNKNOWN
-        if order.status == OrderStatus.REJECTED and is_alive and is_told and not order.venue_end:
+        if is_alive and is_told and not order.venue_end:
             order.pending, order.cancel_sent = UNKNOWN | CANCEL, False

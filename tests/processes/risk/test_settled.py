@@ -54,6 +54,14 @@ class Run:
             self.turns(1)
         raise AssertionError(self.rig.row(order))
 
+    def until_free(self, turns_max: int = 3_000) -> None:
+        """Turn until no bid is held any more."""
+        for _ in range(turns_max):
+            if not self.rig.stage.oms.positions[0][BIDS]:
+                return
+            self.turns(1)
+        raise AssertionError(self.rig.stage.oms.positions[0])
+
 
 @pytest.mark.parametrize("filled", [0, 4])
 def test_a_forgotten_order_ends_when_the_account_has_proved_it(rig, filled):
@@ -105,10 +113,43 @@ def test_a_fill_shows_that_it_lives_and_the_proof_begins_anew(rig):
     assert rig.row(order)["order_status"] == S.CANCELED
     run.turns(300)
     assert not rig.stage.oms.words[WANTS_RECONCILE]
-    rig.gateway(order, E.NEW, order_status=S.NEW, source=ReportSource.STREAM)  # it lives after all
     rounds = rig.counter(Counter.RECONCILES)
+    comes_back(rig, order)
+    assert rig.stage.oms.positions[0][BIDS] == 6
     rig.turn(10 * MS, 20)
     assert rig.counter(Counter.RECONCILES) > rounds
+
+
+def comes_back(rig, order):
+    """The venue tells that it has an order whose end we had concluded."""
+    rig.gateway(
+        order,
+        E.NEW,
+        order_status=S.NEW,
+        venue_order_id=int(rig.row(order)["venue_order_id"]) or 9,
+        source=ReportSource.STREAM,
+    )
+    rig.turn()
+    assert rig.row(order)["order_pending"] == P.UNKNOWN | P.CANCEL
+
+
+def test_an_order_that_lives_after_all_is_held_and_canceled_as_often_as_it_comes_back(rig):
+    order = rig.open()
+    reconnect(rig)
+    run = Run(rig)
+    for _ in range(3):
+        run.until_over(order)
+        run.until_free()
+        comes_back(rig, order)
+        assert rig.row(order)["order_status"] == S.CANCELED
+        assert rig.stage.oms.positions[0][BIDS] == 10
+    assert rig.counter(Counter.ORDERS_ZOMBIE) == 3
+    rig.crash()
+    assert rig.stage.oms.positions[0][BIDS] == 10
+    rig.gateway(order, E.CANCELED, order_status=S.CANCELED, source=ReportSource.STREAM)
+    rig.turn()
+    assert rig.stage.oms.positions[0][BIDS] == 0
+    assert rig.row(order)["venue_end"] == S.CANCELED
 
 
 def test_queries_alone_never_end_an_acknowledged_order(rig):
@@ -216,13 +257,9 @@ def test_a_rejected_order_that_lived_and_was_forgotten_ends(rig):
     rig.turn()
     rig.gateway(order, E.REJECTED, reject=Reject.VENUE)
     rig.turn()
-    rig.gateway(order, E.NEW, order_status=S.NEW, venue_order_id=9, source=ReportSource.STREAM)
-    rig.turn()
-    assert rig.row(order)["order_pending"] == P.UNKNOWN | P.CANCEL
-    run = Run(rig)
-    for _ in range(3_000):
-        if not rig.stage.oms.positions[0][BIDS]:
-            break
-        run.turns(1)
+    comes_back(rig, order)
+    Run(rig).until_free()
     assert rig.row(order)["order_pending"] == 0
-    assert rig.row(order)["venue_end"] == S.CANCELED
+    assert not rig.row(order)["venue_end"]  # we concluded it: it may come back once more
+    comes_back(rig, order)
+    assert rig.stage.oms.positions[0][BIDS] == 10
