@@ -3,6 +3,7 @@
 WARMING -> STARTING -> RUNNING -> DRAINING -> LEAVING -> DONE
 """
 
+import contextlib
 import ctypes
 import enum
 import os
@@ -10,6 +11,8 @@ import selectors
 import signal
 from collections.abc import Callable
 from typing import Any, Protocol
+
+import psutil
 
 from common import clock
 from common.enums import KillSource, Phase, ProcessState
@@ -134,6 +137,7 @@ class Supervisor:
         self.stop_ns = 0
         self.signals = 0
         self.pages: Pages | None = None
+        self.kills: set[KillSource] = set()  # those on disk
         limits = RestartLimits(
             self.settings.restarts_max,
             self.settings.restart_delay_ms * 1_000_000,
@@ -206,7 +210,8 @@ class Supervisor:
     def _leave(self, keep: bool) -> None:
         for managed in self.processes.values():
             if managed.pid:  # only after an error in here: nobody may outlive us unwatched
-                os.kill(managed.pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(managed.pid, signal.SIGKILL)
         self.zygote.close()
         if self.pages is not None:
             self.pages.close(keep)
@@ -216,7 +221,8 @@ class Supervisor:
 
     def _latch_earlier_kills(self) -> None:
         assert self.pages is not None
-        for source in read_kill_file(self.setup.state_dir):
+        self.kills.update(read_kill_file(self.setup.state_dir))
+        for source in self.kills:
             self.pages.kill.set(source)
             self.screen.event("killed_before", source=source.name, file="kill in state_dir")
 
@@ -246,15 +252,25 @@ class Supervisor:
         for managed in self.processes.values():
             managed.is_asked_for = False
             managed.due_ns = 0
+        known = {managed.pid for managed in self.processes.values()}
+        for child in psutil.Process().children():
+            if child.pid not in known:  # forked, and it could not say so any more
+                child.kill()
+                child.wait()
         self.fail("zygote has died", BugError.exit_code)
 
     def _collect_orphans(self) -> None:
         """Collect the children of a dead zygote."""
         for managed in self.processes.values():
-            if managed.pid:
+            if not managed.pid:
+                continue
+            try:
                 pid, status = os.waitpid(managed.pid, os.WNOHANG)
-                if pid:
-                    self._on_exit(pid, os.waitstatus_to_exitcode(status))
+            except ChildProcessError:  # the zygote had collected it, and could not say so any more
+                self._on_exit(managed.pid, BugError.exit_code)
+                continue
+            if pid:
+                self._on_exit(pid, os.waitstatus_to_exitcode(status))
 
     def _on_forked(self, managed: Managed, pid: int) -> None:
         managed.pid = managed.last_pid = pid
@@ -308,11 +324,21 @@ class Supervisor:
         assert self.pages is not None
         self.pages.kill.set(KillSource.SUPERVISOR)
         self.pages.ring_bells()
-        self.screen.event("killed", source=KillSource.SUPERVISOR.name)
-        try:
-            add_to_kill_file(self.setup.state_dir, KillSource.SUPERVISOR)  # a service is restarted
-        except OSError as error:
-            self.screen.event("kill_not_on_disk", error=error)
+        self._note_kills()
+
+    def _note_kills(self) -> None:
+        """Latch every new word of the kill page on disk: a service is restarted."""
+        assert self.pages is not None
+        for source in KillSource:
+            if source in self.kills or not self.pages.kill.get(source):
+                continue
+            self.kills.add(source)
+            self.screen.event("killed", source=source.name)
+            try:
+                if source not in read_kill_file(self.setup.state_dir):
+                    add_to_kill_file(self.setup.state_dir, source)
+            except (OSError, UnavailableError) as error:
+                self.screen.event("kill_not_on_disk", error=error)
 
     # ---- one step at a time
 
@@ -354,6 +380,7 @@ class Supervisor:
             self.fail(wrong, BugError.exit_code)
 
     def _tick(self, now_ns: int) -> None:
+        self._note_kills()
         if self.step < Step.DRAINING:
             self._audit(now_ns)
         if self.signals and self.step < Step.DRAINING:
@@ -387,7 +414,10 @@ class Supervisor:
             for managed in others:
                 if managed.epoch == 0:
                     self._start(managed, now_ns)
-        if all(m.is_up or m.is_given_up for m in self.processes.values()):
+        waiting = [m for m in self.processes.values() if not m.is_up and not m.is_given_up]
+        if not waiting or (is_late and all(m.spec.is_observer for m in waiting)):
+            for managed in waiting:
+                self.screen.event("not_ready", process=managed.name)  # the run goes on without it
             self.ready_ns = now_ns
             assert self.pages is not None
             running = [m.name for m in self.processes.values() if m.is_up]
@@ -397,8 +427,8 @@ class Supervisor:
             self.manager.tell("READY=1", f"STATUS=running {self.setup.instance}")
             self.screen.event("ready", processes=len(self.processes))
         elif is_late:
-            waiting = [m.name for m in self.processes.values() if not m.is_up]
-            self.fail(f"not ready in time: {', '.join(waiting)}", UnavailableError.exit_code)
+            names = ", ".join(managed.name for managed in waiting)
+            self.fail(f"not ready in time: {names}", UnavailableError.exit_code)
 
     def _start(self, managed: Managed, now_ns: int) -> None:
         managed.epoch += 1
@@ -440,8 +470,9 @@ class Supervisor:
         managed.started_ns = clock.now_ns()  # not again before it is gone
 
     def _drain(self, is_late: bool) -> None:
-        alive = [m for m in self.processes.values() if m.pid or m.is_asked_for]
-        is_coming = any(m.due_ns or m.is_asked_for for m in self.processes.values())
+        needed = [m for m in self.processes.values() if m.is_up or not m.spec.is_observer]
+        alive = [m for m in needed if m.pid or m.is_asked_for]
+        is_coming = any(m.due_ns or m.is_asked_for for m in needed)
         self.is_drained = not is_coming and all(m.state == ProcessState.STOPPED.name for m in alive)
         if self.is_drained or is_late or self.signals > 1:
             if not self.is_drained:

@@ -202,15 +202,17 @@ class ZygoteHandle:
         return self.channel.fileno()
 
     def request(self, **values: Any) -> None:
-        """Send one packet.
+        """Send one packet; that the zygote has died is noticed by `receive`.
 
         Raises:
-            UnavailableError: the zygote has died.
+            UnavailableError: it lives and takes no packets.
         """
         try:
             self.channel.send(msgspec.json.encode(values))
+        except (BrokenPipeError, ConnectionResetError):
+            return
         except OSError as error:
-            raise UnavailableError(f"zygote: {error.strerror}, expected it alive") from None
+            raise UnavailableError(f"zygote: {error.strerror}, expected it to listen") from None
 
     def receive(self) -> list[dict[str, Any]]:
         """Return the packets that are there; clears `is_alive` when the zygote has died."""

@@ -109,6 +109,8 @@ class Service:
 def build_recorder(context: Any) -> Any:
     """The real one; or, as the config says, one that never comes up."""
     wish = context.config["recorder"]
+    if wish == "hang":
+        os.kill(os.getpid(), signal.SIGSTOP)
     if "refuse_to_start" in wish:
         os._exit(wish["refuse_to_start"])
     context.config = SimpleNamespace(recorder=RecorderConfig(**wish))

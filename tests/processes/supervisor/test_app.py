@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from common.enums import KillSource, Phase
@@ -239,13 +241,41 @@ def test_everything_stops_when_the_zygote_is_killed(start: Any) -> None:
     run = start()
     run.wait_for(" ready processes=3")
     pid = run.status("source")["pid"]
-    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    assert parent != run.process.pid
-    os.kill(parent, signal.SIGKILL)
+    zygote = psutil.Process(pid).parent()
+    assert zygote.pid != run.process.pid
+    zygote.kill()
     assert run.process.wait(30) == 70, run.text
     assert "zygote has died" in run.text
     assert not is_alive(pid)
     assert registry.segments(run.instance) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_everything_stops_when_the_zygote_is_killed_while_it_forks(start: Any, seed: int) -> None:
+    """A request it never read, a child it never told of, a death it collected and did not report."""
+    run = start(
+        refuse_to_start=1,
+        settings={"restarts_max": 10_000, "restart_delay_ms": 1, "restart_delay_ms_max": 1},
+    )
+    run.wait_for(" died process=source")
+    zygote = psutil.Process(run.status("service")["pid"]).parent()
+    deaths = random.Random(seed).randrange(2, 40)
+    wait_until(lambda: run.text.count(" died process=source") >= deaths, "it is restarted")
+    children = psutil.Process(run.process.pid).children(recursive=True)
+    zygote.kill()
+    assert run.process.wait(30) == 70, run.text
+    assert "zygote has died" in run.text
+    assert "Traceback" not in run.text
+    assert not any(is_alive(child.pid) for child in children)
+    assert registry.segments(run.instance) == []
+
+
+def test_an_observer_that_hangs_at_its_start_stops_nothing(start: Any) -> None:
+    run = start(recorder="hang", run_for_s=0.5, settings={"start_s_max": 2, "exit_s_max": 1})
+    assert run.process.wait(30) == 0, run.text
+    assert "not_ready process=recorder" in run.text
+    assert 'reason="time is up"' in run.text
+    assert "not_drained" not in run.text
 
 
 def test_cleans_a_dead_instance_and_refuses_a_live_one(start: Any) -> None:
@@ -266,6 +296,17 @@ def test_a_kill_in_the_state_folder_outlives_the_run(start: Any, tmp_path: Path)
     assert run.process.wait(30) == 0
     with contextlib.closing(Latch.open(registry.instance_name(run.instance, "kill"))) as kill:
         assert kill.get(KillSource.COMMAND_LINE) == 1
+
+
+def test_a_kill_by_any_process_is_put_on_disk(start: Any, tmp_path: Path) -> None:
+    run = start()
+    run.wait_for(" ready processes=3")
+    name = registry.instance_name(run.instance, "kill")
+    with contextlib.closing(Latch.open(name, writable=True)) as kill:
+        kill.set(KillSource.RISK)
+    run.wait_for("killed source=RISK")
+    assert run.stop() == 0
+    assert (tmp_path / "kill").read_text() == "RISK\n"
 
 
 def test_phase_reaches_exit(start: Any) -> None:
