@@ -55,9 +55,11 @@ class BacktestConfig(Base, kw_only=True):
 
     Attributes:
         rules: "own", or what hftbacktest does where the two differ (processes/backtest/rules.py).
-        exchange: whether an order may be filled in parts.
-        queue: model of the place in the queue (processes/backtest/queues.py).
+        exchange: of levels: whether an order may be filled in parts; "order-by-order": the venue's
+            own matching, of data that know single orders (processes/backtest/order_book.py).
+        queue: model of the place in the queue of a level (processes/backtest/queues.py).
         queue_power: n of the power models.
+        stp_mode: order by order: self-trade prevention of our takers.
         order_latency: of requests and answers.
         feed_offset_ns: added to the time at which an event is seen here.
         compute_ns: from the turn of the strategy until its requests leave.
@@ -73,9 +75,10 @@ class BacktestConfig(Base, kw_only=True):
     """
 
     rules: Literal["own", "hftbacktest", "hftbacktest-roi"] = "own"
-    exchange: Literal["no-partial-fill", "partial-fill"]
-    queue: Literal["risk-averse", "power", "power2", "power3", "log", "log2"]
+    exchange: Literal["no-partial-fill", "partial-fill", "order-by-order"]
+    queue: Literal["risk-averse", "power", "power2", "power3", "log", "log2"] = "risk-averse"
     queue_power: Annotated[float, Meta(gt=0, le=100)] = 3.0
+    stp_mode: Literal["EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH"] = "EXPIRE_TAKER"
     order_latency: OrderLatencyConfig
     feed_offset_ns: Annotated[int, Meta(ge=0, le=60 * _NS)] = 0
     compute_ns: Annotated[int, Meta(ge=0, le=60 * _NS)] = 0

@@ -7,13 +7,10 @@ That is hftbacktest's layout too; its arrays are taken as they are.
 """
 
 from enum import IntEnum
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from common.errors import UsageError
-from common.instruments import Instrument
 from common.layout import record
 
 AT_VENUE = 1
@@ -28,10 +25,10 @@ EVENT = record(
     (4, "instrument_id", "<i4", "index into INSTRUMENT[]"),
     (8, "ts_exch_ns", "<i8", "when it happened, venue's clock"),
     (16, "ts_recv_ns", "<i8", "when it was here, on the same clock"),
-    (24, "price_steps", "<i8", "DEPTH, TRADE; CLEAR: how far from the best, 0 all"),
-    (32, "qty_steps", "<i8", "DEPTH: new total, 0 removes; TRADE: traded"),
+    (24, "price_steps", "<i8", "CLEAR: how far from the best, 0 all; CANCEL: 0"),
+    (32, "qty_steps", "<i8", "DEPTH: new total, 0 removes; MODIFY: new rest"),
     (40, "level", "<i8", "index of the price among the instrument's prices; -1 none"),
-    (48, "trade_id", "<i8", "TRADE: the venue's; FUNDING: rate, 1e-8"),
+    (48, "trade_id", "<i8", "TRADE: the venue's; ADD to FILL: order id; FUNDING: rate, 1e-8"),
     (56, "mark_price_e8", "<i8", "FUNDING: mark price, 1e-8 quote"),
 )  # fmt: skip
 
@@ -43,6 +40,10 @@ class EventKind(IntEnum):
     TRADE = 2
     CLEAR = 3
     FUNDING = 4
+    ADD = 5  # of others' orders, where the book is known order by order
+    CANCEL = 6
+    MODIFY = 7
+    FILL = 8
 
 
 # Words of a tape: what the loop reads of an event, in one of the two orders.
@@ -50,35 +51,10 @@ TS = 0
 QTY = 1
 CODE = 2  # level << LEVEL_SHIFT | kind << 2 | side + 1
 ROW = 3  # of the event in `events`
-TAPE_WORDS = 4
+TAPE_WORDS = 4  # a history of orders has more of them at the venue (history.py)
 LEVEL_SHIFT = 8
 KIND_MASK = 0xFC
 CODE_MASK = 0xFF
-
-
-class Data(NamedTuple):
-    """All that a run reads.
-
-    Attributes:
-        events: EVENT[m], instrument after instrument.
-        spans: int64[n, 2], each instrument's part of `events`.
-        prices: int64[k], every price in the events, ascending within an instrument.
-        price_spans: int64[n, 2], each instrument's part of `prices`.
-        here, here_spans: int64[i, TAPE_WORDS], the events as they are seen here, and each
-            instrument's part.
-        venue, venue_spans: as they happen at the venue.
-        notes: what was left out when loading, and how often.
-    """
-
-    events: np.ndarray
-    spans: np.ndarray
-    prices: np.ndarray
-    price_spans: np.ndarray
-    here: np.ndarray
-    here_spans: np.ndarray
-    venue: np.ndarray
-    venue_spans: np.ndarray
-    notes: dict[str, int]
 
 
 @njit(cache=True, _nrt=False)
@@ -127,78 +103,3 @@ def in_both_orders(rows: np.ndarray) -> np.ndarray:
     by_local = np.argsort(rows["ts_recv_ns"], kind="stable")
     out = np.zeros(2 * len(rows), EVENT)
     return out[: interleave(rows, by_venue, by_local, out)]
-
-
-def check_orders(events: np.ndarray, where: str) -> None:
-    """Refuse rows of one instrument that are in no right order.
-
-    Raises:
-        UsageError: names the row.
-    """
-    for flag, field, name in (
-        (AT_VENUE, "ts_exch_ns", "venue"),
-        (AT_LOCAL, "ts_recv_ns", "local"),
-    ):
-        rows = np.flatnonzero(events["flags"] & flag)
-        times = events[field][rows]
-        late = np.flatnonzero(np.diff(times) < 0)
-        if len(late):
-            row = int(rows[late[0] + 1])
-            raise UsageError(
-                f"{where}: event {row}: {name} time {times[late[0] + 1]} is before"
-                f" {times[late[0]]}, expected {name} times that never go back"
-            )
-
-
-def assemble(parts: list[np.ndarray], instruments: list[Instrument], notes: dict[str, int]) -> Data:
-    """Join the instruments' events and index their prices.
-
-    Args:
-        parts: EVENT[m] of each instrument, in both orders.
-        instruments: whose they are.
-        notes: of the loaders.
-    """
-    prices, price_spans, spans = [], [], []
-    event_end = price_end = 0
-    for instrument, part in zip(instruments, parts, strict=True):
-        check_orders(part, f"{instrument.venue} {instrument.symbol}")
-        has_level = (part["kind"] == EventKind.DEPTH) | (part["kind"] == EventKind.TRADE)
-        has_level |= (part["kind"] == EventKind.CLEAR) & (part["price_steps"] > 0)
-        levels, places = np.unique(part["price_steps"][has_level], return_inverse=True)
-        part["level"] = -1
-        part["level"][has_level] = places
-        part["instrument_id"] = instrument.instrument_id
-        prices.append(levels)
-        price_spans.append((price_end, price_end + len(levels)))
-        spans.append((event_end, event_end + len(part)))
-        price_end += len(levels)
-        event_end += len(part)
-    events = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    here, here_spans = tape_of(events, spans, AT_LOCAL, "ts_recv_ns")
-    venue, venue_spans = tape_of(events, spans, AT_VENUE, "ts_exch_ns")
-    return Data(
-        events=events,
-        spans=np.array(spans, np.int64),
-        prices=np.concatenate(prices).astype(np.int64),
-        price_spans=np.array(price_spans, np.int64),
-        here=here,
-        here_spans=here_spans,
-        venue=venue,
-        venue_spans=venue_spans,
-        notes=notes,
-    )
-
-
-def tape_of(
-    events: np.ndarray, spans: list[tuple[int, int]], flag: int, field: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the tape of one order, and each instrument's part of it."""
-    rows = np.flatnonzero(events["flags"] & flag)
-    tape = np.zeros((len(rows), TAPE_WORDS), np.int64)
-    kept = events[rows]
-    tape[:, TS] = kept[field]
-    tape[:, QTY] = kept["qty_steps"]
-    tape[:, CODE] = kept["level"] << LEVEL_SHIFT
-    tape[:, CODE] |= (kept["kind"].astype(np.int64) << 2) | (kept["side"].astype(np.int64) + 1)
-    tape[:, ROW] = rows
-    return tape, np.searchsorted(rows, np.array(spans, np.int64))

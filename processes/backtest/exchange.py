@@ -72,7 +72,8 @@ R_TIME_IN_FORCE = 6
 R_PRICE = 7
 R_QTY = 8
 R_SLOT = 9
-REQUEST_WORDS = 10
+R_REDUCE_ONLY = 10
+REQUEST_WORDS = 11
 
 # Words of a response.
 A_TS = 0
@@ -108,6 +109,7 @@ OK = 0
 FEE_OVERFLOW = 1
 RESPONSES_FULL = 2
 REQUESTS_FULL = 3
+BOOK_FULL = 4  # order by order: too many orders, or prices far from the touch
 
 
 class Exchange(NamedTuple):
@@ -208,10 +210,18 @@ def answer(x, i, exec_type, order_status, order, side, request, ts):
 
 @njit(cache=True, _nrt=False)
 def fill(x, i, order, side, price_steps, qty_steps, is_maker, mid_steps2, request, ts):
-    """Fill a part of an order: note it, move the position, answer."""
-    order[LEAVES] -= qty_steps
+    """Fill a part of an order at the fee of its tier."""
     rate = x.facts[i, MAKER_E8] if is_maker != 0 else x.facts[i, TAKER_E8]
     fee_e12 = fee_of(x, i, price_steps, qty_steps, rate)
+    note_fill(x, i, order, side, price_steps, qty_steps, is_maker, fee_e12, mid_steps2, request, ts)
+
+
+@njit(cache=True, _nrt=False)
+def note_fill(
+    x, i, order, side, price_steps, qty_steps, is_maker, fee_e12, mid_steps2, request, ts
+):
+    """Note a fill of an order, move the position, answer."""
+    order[LEAVES] -= qty_steps
     count = x.words[FILL_COUNT]
     x.words[FILL_COUNT] = count + 1
     row = x.fills[count]
@@ -379,29 +389,6 @@ def limit_of(x, i, request):
 
 
 @njit(cache=True, _nrt=False)
-def depth_until(x, i, side, limit_steps, qty_max):
-    """Return how much a taker of `side` finds up to a price, at most about `qty_max`."""
-    at = x.facts[i, PLACE]
-    first = x.ladders[at + book.PRICES]
-    total = 0
-    if side == Side.BID:
-        level = x.ladders[at + book.BEST_ASK]
-        while level < x.ladders[at + book.LEVELS] and total < qty_max:
-            if x.prices[first + level] > limit_steps:
-                break
-            total += x.ladders[x.ladders[at + book.ASK_QTY] + level]
-            level = book.next_ask(x.ladders, at, level)
-        return total
-    level = x.ladders[at + book.BEST_BID]
-    while level != book.NONE and total < qty_max:
-        if x.prices[first + level] < limit_steps:
-            break
-        total += x.ladders[x.ladders[at + book.BID_QTY] + level]
-        level = book.next_bid(x.ladders, at, level)
-    return total
-
-
-@njit(cache=True, _nrt=False)
 def walk(x, i, order, request, limit_steps, mid, ts):
     """Take from the book, level after level, up to a price or until the order is filled."""
     at = x.facts[i, PLACE]
@@ -448,7 +435,7 @@ def take(x, i, order, request, ts):
     time_in_force = request[R_TIME_IN_FORCE]
     is_limit = request[R_TYPE] == OrderType.LIMIT
     if is_limit and time_in_force == TimeInForce.FOK:
-        if depth_until(x, i, side, limit, order[LEAVES]) < order[LEAVES]:
+        if book.depth_until(x.ladders, x.prices, at, side, limit, order[LEAVES]) < order[LEAVES]:
             expire(x, i, order, request, np.int64(0), ts)
             return
     is_patient = is_limit and time_in_force == TimeInForce.GTC
@@ -508,6 +495,20 @@ def find_order(x, i, s, client_id):
 
 
 @njit(cache=True, _nrt=False)
+def answer_unknown(x, i, request, scratch, ts):
+    """Answer a cancel or replace of an order that is not there."""
+    for word in range(ORDER_WORDS):
+        scratch[word] = 0
+    scratch[CLIENT_ID] = request[R_ORIG_ID]
+    scratch[SLOT] = request[R_SLOT]
+    is_cancel = request[R_KIND] == RequestKind.CANCEL
+    exec_type = ExecType.CANCEL_REJECTED if is_cancel else ExecType.REPLACE_REJECTED
+    side = request[R_SIDE]
+    place = answer(x, i, np.int64(exec_type), np.int64(0), scratch, side, request, ts)
+    x.responses[i, place, A_REJECT] = Reject.VENUE_UNKNOWN_ORDER
+
+
+@njit(cache=True, _nrt=False)
 def change(x, i, request, scratch, ts):
     """Cancel or replace an order; one that is not there any more is answered "unknown"."""
     is_cancel = request[R_KIND] == RequestKind.CANCEL
@@ -515,13 +516,7 @@ def change(x, i, request, scratch, ts):
     s = BIDS if side == Side.BID else ASKS
     k = find_order(x, i, s, request[R_ORIG_ID])
     if k < 0:
-        for word in range(ORDER_WORDS):
-            scratch[word] = 0
-        scratch[CLIENT_ID] = request[R_ORIG_ID]
-        scratch[SLOT] = request[R_SLOT]
-        exec_type = ExecType.CANCEL_REJECTED if is_cancel else ExecType.REPLACE_REJECTED
-        place = answer(x, i, np.int64(exec_type), np.int64(0), scratch, side, request, ts)
-        x.responses[i, place, A_REJECT] = Reject.VENUE_UNKNOWN_ORDER
+        answer_unknown(x, i, request, scratch, ts)
         return
     order = x.orders[i, s, k]
     if is_cancel:

@@ -12,6 +12,7 @@ Rules that differ from hftbacktest 2.4 and are switched by FLAG bits: `Rule` in 
 import numpy as np
 from numba import njit
 
+from common.enums import Side
 from processes.backtest.rules import CLEAR_SKIPS_ONE, CLEAR_SPARES_ASKS
 from shm.bits import highest_set, lowest_set
 
@@ -294,3 +295,25 @@ def next_bid(ladders, at, level):
 def next_ask(ladders, at, level):
     """Return the ask level after `level`, worse; the count of levels if there is none."""
     return next_above(ladders, ladders[at + ASK_BITS], level + 1, ladders[at + LEVELS])
+
+
+@njit(cache=True, _nrt=False)
+def depth_until(ladders, prices, at, side, limit_steps, qty_max):
+    """Return how much a taker of `side` finds up to a price, at most about `qty_max`."""
+    first = ladders[at + PRICES]
+    total = 0
+    if side == Side.BID:
+        level = ladders[at + BEST_ASK]
+        while level < ladders[at + LEVELS] and total < qty_max:
+            if prices[first + level] > limit_steps:
+                break
+            total += ladders[ladders[at + ASK_QTY] + level]
+            level = next_ask(ladders, at, level)
+        return total
+    level = ladders[at + BEST_BID]
+    while level != NONE and total < qty_max:
+        if prices[first + level] < limit_steps:
+            break
+        total += ladders[ladders[at + BID_QTY] + level]
+        level = next_bid(ladders, at, level)
+    return total

@@ -225,6 +225,7 @@ def send(x, request, now):
     out[at_venue.R_PRICE] = request["price_steps"]
     out[at_venue.R_QTY] = request["order_qty_steps"]
     out[at_venue.R_SLOT] = request["order_slot"]
+    out[at_venue.R_REDUCE_ONLY] = request["reduce_only"]
     latency = request_latency(x.latency[i], x.request_rows, now)
     if latency < 0:
         refuse_on_the_way(x, i, out, now - latency)

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from processes.backtest import loop
-from processes.backtest.events import AT_LOCAL, AT_VENUE, EVENT, Data, assemble
+from processes.backtest.events import AT_LOCAL, AT_VENUE, EVENT
 from processes.backtest.run import Run, SetUp
+from processes.backtest.tapes import Data, assemble
 
 CUTS = 100
 SEED = 20_240_808

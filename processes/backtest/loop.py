@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
+from numba.extending import overload
 
 from common.enums import Side
 from common.fixed_point import INT64_MAX
@@ -32,6 +33,8 @@ from processes.backtest.events import (
     EventKind,
 )
 from processes.backtest.exchange import on_best, on_level, on_trade, take_requests
+from processes.backtest.order_book import OrderExchange, take_event
+from processes.backtest.order_book import take_requests as take_order_requests
 from processes.risk.oms import OUT_COUNT, WANTS_CANCELS
 from processes.strategy import engine
 from processes.strategy.desk import TIMERS_MAX
@@ -46,6 +49,7 @@ NEVER = INT64_MAX
 TURNS_PER_INSTANT_MAX = 1_000
 BOOK_SLOTS = 8  # of a BOOK message of ten levels a side
 SLOTS = 1 << 13  # market slots between two turns; at half of it a turn is taken
+INLINED = {"_nrt": False, "forceinline": True}
 REPORTS_MAX = 4_096  # to the strategy between two turns; a power of two
 
 # Places in Clock.words.
@@ -83,7 +87,7 @@ class Status(IntEnum):
 
 
 class Tapes(NamedTuple):
-    """What the loop reads of the data; see `events.Data`."""
+    """What the loop reads of the data; see `tapes.Data`."""
 
     events: np.ndarray
     here: np.ndarray
@@ -213,8 +217,8 @@ def take_trade(clock, local, tapes, i, place, stop):
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
-def take_venue_data(clock, local, x, tapes, i, stop):
-    """Take the events of one instrument that happen at the venue before `stop`.
+def take_level_data(clock, local, x, tapes, i, stop):
+    """Take the levels' events of one instrument that happen at the venue before `stop`.
 
     It returns after the first event that fills an order of ours: its answer may come before `stop`.
     """
@@ -258,6 +262,57 @@ def take_venue_data(clock, local, x, tapes, i, stop):
     clock.words[EVENTS] += place - first
     clock.cursors[i, 1] = place
     clock.due[i, VENUE_DATA] = tape[place, TS] if place < end else NEVER
+
+
+@njit(cache=True, _nrt=False)
+def take_order_data(clock, local, x, tapes, i, stop):
+    """Take the orders' events of one instrument that happen at the venue before `stop`.
+
+    It returns after the first event that changes an order of ours, as `take_level_data`.
+    """
+    tape = tapes.venue
+    first = place = clock.cursors[i, 1]
+    end = tapes.venue_spans[i, 1]
+    answered = 0
+    while place < end and tape[place, TS] < stop and answered == 0:
+        if tape[place, CODE] & KIND_MASK == FUNDING:
+            pay_funding(local, x, i, tapes.events[tape[place, ROW]])
+        else:
+            answered = take_event(x, i, tape[place], clock.none, tape[place, TS])
+        place += 1
+    clock.words[EVENTS] += place - first
+    clock.cursors[i, 1] = place
+    clock.due[i, VENUE_DATA] = tape[place, TS] if place < end else NEVER
+
+
+def take_venue_data(clock, local, x, tapes, i, stop):
+    """Let the exchange model take its data; the type of `x` picks it, so only that is compiled."""
+    take = take_order_data if isinstance(x, OrderExchange) else take_level_data
+    take(clock, local, x, tapes, i, stop)
+
+
+def take_venue_orders(clock, x, i, ts):
+    """Let the exchange model take the requests that arrive at `ts`."""
+    if isinstance(x, OrderExchange):
+        take_order_requests(x, i, clock.scratch, clock.none, ts)
+    else:
+        take_requests(x, i, clock.scratch, ts)
+
+
+@overload(take_venue_data, jit_options=INLINED)
+def _data_of(clock, local, x, tapes, i, stop):
+    if x.instance_class is OrderExchange:
+        return lambda clock, local, x, tapes, i, stop: take_order_data(
+            clock, local, x, tapes, i, stop
+        )
+    return lambda clock, local, x, tapes, i, stop: take_level_data(clock, local, x, tapes, i, stop)
+
+
+@overload(take_venue_orders, jit_options=INLINED)
+def _orders_of(clock, x, i, ts):
+    if x.instance_class is OrderExchange:
+        return lambda clock, x, i, ts: take_order_requests(x, i, clock.scratch, clock.none, ts)
+    return lambda clock, x, i, ts: take_requests(x, i, clock.scratch, ts)
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
@@ -393,7 +448,7 @@ def must_return(clock, local, x, events_before, slice_events):
     words = clock.words
     if x.words[at_venue.STATUS] != 0 or words[IS_OVERRUN] != 0:
         return Status.BROKEN.value
-    room = x.prices.shape[0] + 2 * at_venue.ORDERS_MAX
+    room = max(x.prices.shape[0], at_venue.RESPONSES_MAX) + 2 * at_venue.ORDERS_MAX
     if x.words[at_venue.FILL_COUNT] + room > x.fills.shape[0]:
         return Status.GROW.value
     if words[STATE_COUNT] + local.places.shape[0] > clock.states.shape[0]:
@@ -425,7 +480,7 @@ def take_source(clock, local, oms, x, tapes, source, stop):
             clock.words[PENDING] = min(clock.words[PENDING], ts)
         look_at_buses(clock, x)
     else:
-        take_requests(x, i, clock.scratch, clock.due[i, VENUE_ORDER])
+        take_venue_orders(clock, x, i, clock.due[i, VENUE_ORDER])
         look_at_buses(clock, x)
 
 

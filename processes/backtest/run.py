@@ -18,15 +18,18 @@ from processes.backtest import exchange as at_venue
 from processes.backtest import local as here
 from processes.backtest import loop, queues
 from processes.backtest.config import BacktestConfig
-from processes.backtest.events import EVENT, Data, assemble
+from processes.backtest.events import EVENT
 from processes.backtest.exchange import Exchange
 from processes.backtest.extras import load_compute_ns, load_funding, with_funding
+from processes.backtest.history import choose_kinds
 from processes.backtest.ladder import new_ladders
 from processes.backtest.latencies import load_latency
 from processes.backtest.local import Local
 from processes.backtest.loop import Clock, Status, Tapes
+from processes.backtest.order_book import OrderExchange, with_order_book
 from processes.backtest.rules import RULES
 from processes.backtest.sources import load_source
+from processes.backtest.tapes import Data, assemble
 from processes.results import FILL, STATE, Result
 from processes.risk.config import RiskConfig
 from processes.risk.limits import limit_table
@@ -44,6 +47,7 @@ FILLS_KEPT = 4_096  # nothing is told twice here
 _BROKEN = {
     at_venue.FEE_OVERFLOW: "a fee does not fit 1e-12 quote",
     at_venue.RESPONSES_FULL: f"more than {at_venue.RESPONSES_MAX} answers are under way at once",
+    at_venue.BOOK_FULL: "the venue's book has no room for one more order or price",
     at_venue.REQUESTS_FULL: f"more than {at_venue.REQUESTS_MAX} requests are under way at once",
 }
 
@@ -191,6 +195,7 @@ def load_data(setup: SetUp, paths: list[Path]) -> Data:
     none = [np.zeros(0, EVENT)]
     joined = [part[0] if len(part) == 1 else np.concatenate(part or none) for part in parts]
     config, folder = setup.backtest, setup.path.resolve().parent
+    choose_kinds(joined, config.exchange == "order-by-order", notes)
     for part in joined:
         part["ts_recv_ns"] += config.feed_offset_ns
     if config.funding_file:
@@ -216,7 +221,7 @@ class Run:
         self.data = data
         self.table = instrument_table(setup.instruments)
         count = len(setup.instruments)
-        self.x = new_exchange(setup, data, self.table)
+        self.x: Exchange | OrderExchange = new_exchange(setup, data, self.table)
         self.local = new_local(setup, data, self.table)
         rows = min(setup.file.risk.order_count_max, ORDER_ROWS)
         self.oms = new_oms(self.table, setup.limits, rows, FILLS_KEPT)
@@ -327,8 +332,8 @@ def run(setup: SetUp, data: Data) -> Result:
     return whole.result()
 
 
-def new_exchange(setup: SetUp, data: Data, table: np.ndarray) -> Exchange:
-    """Return an empty venue."""
+def new_exchange(setup: SetUp, data: Data, table: np.ndarray) -> Exchange | OrderExchange:
+    """Return an empty venue of the exchange model that is asked for."""
     config = setup.backtest
     count = len(setup.instruments)
     flags = RULES[config.rules]
@@ -348,7 +353,7 @@ def new_exchange(setup: SetUp, data: Data, table: np.ndarray) -> Exchange:
     latency, request_rows, response_rows = load_latency(
         config.order_latency, setup.path.resolve().parent, count
     )
-    return Exchange(
+    plain = Exchange(
         ladders=ladders,
         prices=data.prices,
         facts=facts,
@@ -363,9 +368,14 @@ def new_exchange(setup: SetUp, data: Data, table: np.ndarray) -> Exchange:
         request_rows=request_rows,
         response_rows=response_rows,
         positions=np.zeros(count, np.int64),
-        fills=np.zeros(1_024 + len(data.prices) + 4 * at_venue.ORDERS_MAX, FILL),
+        fills=np.zeros(
+            1_024 + max(len(data.prices), at_venue.RESPONSES_MAX) + 4 * at_venue.ORDERS_MAX, FILL
+        ),
         words=np.zeros(at_venue.WORDS, np.int64),
     )
+    if config.exchange != "order-by-order":
+        return plain
+    return with_order_book(plain, table, data.venue, data.price_spans, config.stp_mode)
 
 
 def _rate_e8(text: str) -> int:

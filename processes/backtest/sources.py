@@ -18,6 +18,7 @@ from processes.backtest.recorded import load_capture, load_run, symbols_in
 # hftbacktest 2.x, "Data": the low byte of `ev` is the kind, the high bits are flags.
 HFT_FIELDS = ("ev", "exch_ts", "local_ts", "px", "qty")
 HFT_DEPTH, HFT_TRADE, HFT_CLEAR, HFT_SNAPSHOT = 1, 2, 3, 4
+HFT_ORDERS = {10: EventKind.ADD, 11: EventKind.CANCEL, 12: EventKind.MODIFY, 13: EventKind.FILL}
 HFT_AT_VENUE, HFT_AT_LOCAL, HFT_BUY, HFT_SELL = 1 << 31, 1 << 30, 1 << 29, 1 << 28
 _STEPS_MAX = float(1 << 53)  # a float counts exactly up to here
 
@@ -72,20 +73,27 @@ def from_hft(
     events["kind"][is_depth] = EventKind.DEPTH
     events["kind"][is_trade] = EventKind.TRADE
     events["kind"][is_clear] = EventKind.CLEAR
+    if "order_id" in (data.dtype.names or ()):
+        for kind, own in HFT_ORDERS.items():
+            events["kind"][kinds == kind] = own
+        is_order = events["kind"] >= EventKind.ADD
+        events["trade_id"][is_order] = data["order_id"][is_order].astype(np.int64)
     side = np.where(flags & HFT_BUY, Side.BID, np.where(flags & HFT_SELL, Side.ASK, 0))
     events["side"] = side
-    events["kind"][is_depth & (side == 0)] = 0
+    needs_side = is_depth | (events["kind"] == EventKind.ADD)
+    events["kind"][needs_side & (side == 0)] = 0
     at_venue = np.where(flags & HFT_AT_VENUE, AT_VENUE, 0)
     events["flags"] = at_venue | np.where(flags & HFT_AT_LOCAL, AT_LOCAL, 0)
     events["ts_exch_ns"] = data["exch_ts"]
     events["ts_recv_ns"] = data["local_ts"]
     known = events["kind"] != 0
-    has_price = known & ~(is_clear & ~(np.isfinite(data["px"]) & (side != 0)))
+    is_cancel = events["kind"] == EventKind.CANCEL  # its order's price and quantity are known
+    has_price = known & ~is_cancel & ~(is_clear & ~(np.isfinite(data["px"]) & (side != 0)))
     events["price_steps"] = on_grid(
         data["px"], has_price, instrument.price_grid_decimals, f"{where}: px"
     )
     events["qty_steps"] = on_grid(
-        data["qty"], known & ~is_clear, instrument.qty_grid_decimals, f"{where}: qty"
+        data["qty"], known & ~is_clear & ~is_cancel, instrument.qty_grid_decimals, f"{where}: qty"
     )
     others = int(np.count_nonzero(~known & (events["flags"] != 0)))
     if others:

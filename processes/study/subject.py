@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from processes.backtest.events import Data
 from processes.backtest.run import Run, SetUp, load_data, load_setup, run
+from processes.backtest.tapes import Data
 from processes.study.plan import Subject
 from processes.study.windows import cut, span_of
 from shm.segment import build_hash

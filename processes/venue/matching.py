@@ -24,6 +24,7 @@ from processes.venue.crossing import (
     side_of,
     take,
     take_off,
+    write_level,
     write_off,
     write_order,
 )
@@ -192,6 +193,45 @@ def cancel(engine, events, count, instrument_id, account_id, order_id):
     words = events.view(np.int64)
     count = end_order(engine, words, count, book, slot, EventKind.CANCELED.value, Reason.NONE.value)
     return MatchStatus.OK.value, count
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def reduce(engine, events, count, instrument_id, account_id, order_id, by_steps):
+    """Take a part of an open order off the book; what is left keeps its place in the queue.
+
+    USD-M futures have no such request; recorded orders of other venues are amended down like this.
+
+    Args:
+        engine: Engine, changed.
+        events: EVENT[n], changed from row `count` on.
+        order_id: as `submit` returned it; of this account and instrument.
+        by_steps: 1 or more.
+
+    Returns:
+        (status, count): OK, with AMENDED and LEVEL events; EVENTS_FULL, UNKNOWN_ORDER or BAD_QTY
+        (nothing would be left: cancel it) with nothing changed.
+    """
+    slot = find_own(engine, instrument_id, account_id, order_id)
+    if slot == 0:
+        return MatchStatus.UNKNOWN_ORDER.value, count
+    if count + EVENTS_SPARE > len(events):
+        return MatchStatus.EVENTS_FULL.value, count
+    order = order_at(slot)
+    if not 1 <= by_steps < engine[order + LEAVES]:
+        return MatchStatus.BAD_QTY.value, count
+    engine[order + ORDER_QTY] -= by_steps
+    engine[order + LEAVES] -= by_steps
+    book = book_at(engine, instrument_id)
+    price_steps = engine[order + PRICE]
+    level = find_level(engine, book, price_steps)
+    qty_steps = engine[level + LEVEL_QTY] - by_steps
+    engine[level + LEVEL_QTY] = qty_steps
+    words = events.view(np.int64)
+    count = write_off(engine, words, count, EventKind.AMENDED.value, Reason.NONE.value, order)
+    side = side_of(engine, order)
+    return MatchStatus.OK.value, write_level(
+        engine, words, count, book, side, price_steps, qty_steps
+    )
 
 
 @njit(cache=True, _nrt=False)

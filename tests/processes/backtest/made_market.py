@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from processes.backtest.events import EVENT, Data, EventKind, assemble, in_both_orders
+from processes.backtest.events import EVENT, EventKind, in_both_orders
 from processes.backtest.run import SetUp, load_setup
+from processes.backtest.tapes import Data, assemble
 
 START_NS = 1_700_000_000_000_000_000
 MIDDLE = 1_000

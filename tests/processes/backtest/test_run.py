@@ -9,10 +9,11 @@ import pytest
 from common.errors import ConfigError, UsageError
 from processes.backtest import files, local, loop
 from processes.backtest import run as run_module
-from processes.backtest.events import EventKind, assemble, in_both_orders
+from processes.backtest.events import EventKind, in_both_orders
 from processes.backtest.extras import load_funding, with_funding
 from processes.backtest.lookahead import check
 from processes.backtest.run import Run, load_data, load_setup, run
+from processes.backtest.tapes import assemble
 from processes.risk import limits, orders
 from processes.strategy import engine, stage
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.enums import Side
-from processes.backtest.events import AT_LOCAL, AT_VENUE, EVENT, EventKind, assemble, in_both_orders
+from processes.backtest.events import AT_LOCAL, AT_VENUE, EVENT, EventKind, in_both_orders
 from processes.study.windows import cut, span_of
 
 from tests.processes.report.made_results import BTC
