@@ -8,8 +8,8 @@ takes what was filled off the book, as hftbacktest needs it, or nothing: the res
 
 Rows that contradict the history are left out and counted in the notes: an id that is added while
 its order rests, an id that is not there, an ADD or FILL of nothing. Counted and kept: a FILL of
-more than its order had; an ADD or MODIFY through the other side, which says that takers have rows
-of their own here, so that their FILLs come twice.
+more than its order had; an ADD or MODIFY through the other side. That one takes at once, and if the
+data tell its FILLs too, they are taken a second time: such data say that takers have rows.
 
 Here, what the strategy sees is the history's levels, as with L2 data: neither our orders nor what
 they displaced. At the venue a tape row also says which order it is about and what it had before.
@@ -25,6 +25,7 @@ from processes.backtest.events import (
     AT_LOCAL,
     AT_VENUE,
     CODE,
+    EVENT,
     LEVEL_SHIFT,
     QTY,
     ROW,
@@ -32,6 +33,7 @@ from processes.backtest.events import (
     TS,
     EventKind,
 )
+from processes.venue.engine import QTY_STEPS_MAX
 
 # Further words of a venue tape.
 REF = 4  # which order, counted over all instruments
@@ -63,7 +65,8 @@ def choose_kinds(parts: list[np.ndarray], is_by_order: bool, notes: dict[str, in
         notes: changed.
 
     Raises:
-        UsageError: orders are wanted and there are levels only, or the other way round.
+        UsageError: orders are wanted and there are levels only, or the other way round; an order
+            is larger than the venue's engine takes.
     """
     for part in parts:
         is_order = part["kind"] >= EventKind.ADD
@@ -74,6 +77,12 @@ def choose_kinds(parts: list[np.ndarray], is_by_order: bool, notes: dict[str, in
                 "--data: levels only, expected single orders (ADD, CANCEL, MODIFY, FILL in"
                 ' an .npz) with backtest.exchange = "order-by-order"; for levels choose'
                 ' "no-partial-fill" or "partial-fill"'
+            )
+        large = np.flatnonzero(is_order & (part["qty_steps"] > QTY_STEPS_MAX))
+        if is_by_order and len(large):
+            raise UsageError(
+                f"--data: event {large[0]}: quantity of {part['qty_steps'][large[0]]} steps,"
+                f" expected at most {QTY_STEPS_MAX}; check lot_size of the instrument"
             )
         if not is_by_order and has_orders:
             if not has_levels:
@@ -130,6 +139,54 @@ def _refs_of(events: np.ndarray, spans: list[tuple[int, int]]) -> tuple[np.ndarr
     return refs, ends
 
 
+def resting_rows(before: np.ndarray) -> np.ndarray:
+    """Return an ADD row for each order that rests behind the events of one instrument.
+
+    They are in the order of their places in the queues.
+
+    Args:
+        before: EVENT[m] of one of the two orders, with their levels; read.
+    """
+    refs, ends = _refs_of(before, [(0, len(before))])
+    known = np.zeros((ends[-1], 3), np.int64)
+    known[:, LEVEL] = UNKNOWN
+    since = np.zeros(ends[-1], np.int64)
+    find_places(before, refs, known, since, np.zeros(len(NOTES), np.int64))
+    resting = np.flatnonzero(known[:, LEFT] > 0)
+    resting = resting[np.argsort(since[resting])]
+    rows = np.zeros(len(resting), EVENT)
+    for name in ("instrument_id", "price_steps", "trade_id"):
+        rows[name] = before[name][since[resting]]
+    rows["kind"], rows["side"] = EventKind.ADD, known[resting, SIDE]
+    rows["qty_steps"] = known[resting, LEFT]
+    return rows
+
+
+@njit(cache=True, _nrt=False)
+def find_places(events, refs, known, since, counts):
+    """Follow the history of one instrument.
+
+    Args:
+        events: EVENT[m], read.
+        refs: int64[m], which order each event is about.
+        known: int64[r, 3], changed: what is known of each order.
+        since: int64[r], changed: the event that gave the order its place in the queue.
+        counts: int64[len(NOTES)], changed.
+    """
+    for k in range(events.shape[0]):
+        kind = np.int64(events[k]["kind"])
+        if kind == EventKind.CLEAR:
+            forget(known, np.int64(events[k]["side"]))
+        if kind < EventKind.ADD:
+            continue
+        ref = refs[k]
+        level, left = known[ref, LEVEL], known[ref, LEFT]
+        kind = follow(events[k], known[ref], counts)
+        is_new = kind == EventKind.ADD or kind == EventKind.MODIFY
+        if is_new and (known[ref, LEVEL] != level or known[ref, LEFT] > left):
+            since[ref] = k
+
+
 @njit(cache=True, _nrt=False)
 def write_tape(events, rows, refs, is_venue, known, ladder, prices, counts, tape):
     """Follow the history of one instrument in one of its two orders and write its tape.
@@ -170,7 +227,7 @@ def write_tape(events, rows, refs, is_venue, known, ladder, prices, counts, tape
                 total = shift(ladder, side, level, left - old_left)
             elif old_level != UNKNOWN:
                 total = shift(ladder, side, old_level, -old_left)
-                if not is_venue and level != UNKNOWN:
+                if not is_venue and level != UNKNOWN and old_left > 0:
                     write_level(out, side, old_level, total)
                     used = write_row(tape, used, ts, row)
                     out = tape[used - 1]

@@ -14,14 +14,13 @@ FILL      a taker that has no row of its own: so much is taken, best first, up t
           What is not there any more because we took it is not filled a second time.
 MODIFY    changes what is left of the order here by as much as the history changed its rest.
 CANCEL    takes what is left of it here, less than the history says if we took of it, more if we
-          were filled in its place. One that the history had filled whole is not in the way of
-          anybody there, and its CANCEL says nothing: the rest that it kept because of us stays,
-          until somebody takes it.
+          were filled in its place. Behind the FILL of a whole order it says nothing new: the rest
+          that the order kept because of us stays until somebody takes it.
 CLEAR     empties the side, ours too: of a new book our place in it is not known.
 
-That is the impact of our orders: what the book has more or less than the history is always what we
-have traded passively or taken. Under rules = "hftbacktest" (KEEPS_HISTORY, rules.py) MODIFY and
-CANCEL put an order back to what the history says, so that only one fill is touched.
+That is the impact of our orders: what the book has more than the history is what we were filled
+instead of, what it has less is what we took. Under rules = "hftbacktest" (KEEPS_HISTORY, rules.py)
+MODIFY and CANCEL put an order back to what the history says, so that only one fill is touched.
 """
 
 from typing import NamedTuple
@@ -155,7 +154,7 @@ def submit(x, i, account_id, side, order_type, time_in_force, reduce_only, price
         reduce_only, price_steps, qty_steps,
     )  # fmt: skip
     is_full = status == MatchStatus.ORDERS_FULL or status == MatchStatus.LEVELS_FULL
-    if is_full or status == MatchStatus.EVENTS_FULL:
+    if is_full or (status != MatchStatus.OK and account_id == OTHERS):
         x.words[at_venue.STATUS] = at_venue.BOOK_FULL
     return status, order_id, count
 
@@ -352,12 +351,14 @@ def take_event(x, i, event, none, ts):
     Args:
         x: OrderExchange, changed.
         i: instrument.
-        event: int64[VENUE_WORDS], a row of the venue's tape.
+        event: int64[VENUE_WORDS], a row of the venue's tape; int64[TAPE_WORDS] if none has orders.
         none: no request.
         ts: venue's time.
     """
     answered = x.buses[i, at_venue.RESPONSE_END]
     kind, side = event[CODE] & KIND_MASK, (event[CODE] & 3) - 1
+    if kind == 0:  # left out, or nothing to the venue
+        return 0
     level, qty = event[CODE] >> LEVEL_SHIFT, event[QTY]
     price = x.prices[x.facts[i, FIRST_PRICE] + level] if level >= 0 else np.int64(0)
     if kind == ADD:

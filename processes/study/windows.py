@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 
 from common.enums import Side
-from processes.backtest.events import AT_LOCAL, AT_VENUE, EVENT, Data, EventKind, assemble
+from processes.backtest.events import AT_LOCAL, AT_VENUE, EVENT, EventKind
+from processes.backtest.history import resting_rows
+from processes.backtest.tapes import Data, assemble
 
 
 def span_of(data: Data) -> tuple[int, int]:
@@ -43,12 +45,15 @@ def cut_rows(rows: np.ndarray, first_ns: int, end_ns: int) -> np.ndarray:
 
 
 def book_rows(rows: np.ndarray, flag: int, field: str, first_ns: int) -> np.ndarray:
-    """Return a DEPTH row for each level of the book just before `first_ns`.
+    """Return a row for each order, or a DEPTH row for each level, of the book before `first_ns`.
 
-    They are in the order of their last change, so that of two levels that cross the newer one wins
-    again. A partial CLEAR removes all levels up to its price, those too that cross.
+    Orders are in the order of their places in the queues. Levels are in the order of their last
+    change, so that of two levels that cross the newer one wins again. A partial CLEAR removes all
+    levels up to its price, those too that cross.
     """
     before = rows[(rows["flags"] & flag != 0) & (rows[field] < first_ns)]
+    if np.any(rows["kind"] >= EventKind.ADD):
+        return _at(resting_rows(before), flag, first_ns)
     depth = np.flatnonzero(before["kind"] == EventKind.DEPTH)
     keys = 2 * before["level"][depth] + (before["side"][depth] == Side.BID)
     of_level = np.full(int(keys.max(initial=-1)) + 1, -1)
@@ -60,6 +65,11 @@ def book_rows(rows: np.ndarray, flag: int, field: str, first_ns: int) -> np.ndar
     book = np.zeros(len(last), EVENT)
     for name in ("kind", "side", "instrument_id", "price_steps", "qty_steps"):
         book[name] = before[name][last]
+    return _at(book, flag, first_ns)
+
+
+def _at(book: np.ndarray, flag: int, first_ns: int) -> np.ndarray:
+    """Return rows that happen, or are seen, at `first_ns`."""
     book["flags"] = flag
     book["ts_exch_ns"] = book["ts_recv_ns"] = first_ns
     return book

@@ -132,6 +132,8 @@ def backtest(options, data):
     )
     if options.queue == "risk":
         asset = asset.risk_adverse_queue_model()
+    elif options.queue == "l3-fifo":
+        asset = asset.l3_fifo_queue_model()
     elif options.queue == "log":
         asset = asset.log_prob_queue_model()
     elif options.queue == "log2":

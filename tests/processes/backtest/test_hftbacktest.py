@@ -20,6 +20,7 @@ import pytest
 from processes.backtest.run import load_data, load_setup, run
 from processes.results import Result
 
+from tests.processes.backtest.made_orders import made_history
 from tests.support import ROOT, capture
 
 SCRIPT = Path(__file__).with_name("reference_hftbacktest.py")
@@ -132,6 +133,24 @@ def test_every_state_and_fill_is_that_of_hftbacktest(name, python, events, tmp_p
         assert 0 <= len(result.states) - len(states) <= 1  # its last answers come after the data
         found = told_fills(result)
     assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_every_fill_of_single_orders_is_that_of_hftbacktest(seed, python, tmp_path):
+    """L3: our orders are less than any fill, and at no better price than the history's."""
+    events = tmp_path / "orders.npz"
+    np.savez(events, data=made_history(seed, 60))
+    options = {"queue": "l3-fifo", "qty": 0.005}
+    _, states, fills = theirs(python, events, tmp_path / "out", options)
+    result = ours(events, {"exchange": "order-by-order", "qty_steps": "5"})
+    check_states(result, states)
+    expected = [
+        (int(row["ts_ns"]), int(row["side"]), int(row["price_tick"]), int(row["qty"]) // 100_000,
+         int(row["maker"]))
+        for row in fills
+    ]  # fmt: skip
+    assert len(states) > 500 and len(expected) > 500
+    assert sorted(told_fills(result)) == sorted(expected)
 
 
 def test_the_reference_ends_where_it_is_known_to(python, events):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from common.enums import Side
 from processes.backtest.events import AT_LOCAL, AT_VENUE, EVENT, EventKind, in_both_orders
+from processes.backtest.tapes import assemble
 from processes.study.windows import cut, span_of
 
 from tests.processes.report.made_results import BTC
@@ -89,3 +90,55 @@ def test_the_span_is_of_local_time():
     data = made([(EventKind.DEPTH, 1, 5, 2, 3, 1), (EventKind.DEPTH, 1, 9, 1, 3, 1)])
     assert span_of(data) == (7, 11)
     assert span_of(made([])) == (0, 0)
+
+
+ORDERS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [EventKind.ADD] * 4
+            + [EventKind.MODIFY, EventKind.FILL, EventKind.CANCEL, EventKind.CLEAR]
+        ),
+        st.sampled_from([Side.BID.value, Side.ASK.value]),
+        st.integers(1, 5),  # order id
+        st.integers(1, 3),  # price
+        st.integers(0, 4),  # quantity
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(ORDERS, st.integers(0, 30))
+def test_a_cut_of_orders_begins_with_those_that_rest_in_their_places(rows, first):
+    events = np.zeros(len(rows), EVENT)
+    for k, (event, (kind, side, order_id, price, qty)) in enumerate(zip(events, rows, strict=True)):
+        event["kind"], event["side"], event["trade_id"] = kind, side, order_id
+        event["price_steps"] = 0 if kind in (EventKind.CANCEL, EventKind.CLEAR) else price
+        event["qty_steps"], event["ts_exch_ns"], event["ts_recv_ns"] = qty, k, k + 2
+    data = assemble([in_both_orders(events)], [BTC], {})
+    queue = {}  # id -> [side, price, rest], in the order of their places
+    for kind, side, order_id, price, qty in rows[:first]:
+        order = queue.get(order_id)
+        if kind == EventKind.CLEAR:
+            queue = {one: known for one, known in queue.items() if known[0] != side}
+        elif kind == EventKind.ADD and qty and (order is None or order[2] == 0):
+            queue.pop(order_id, None)
+            queue[order_id] = [side, price, qty]
+        elif order is None or kind == EventKind.ADD:
+            continue
+        elif kind == EventKind.CANCEL or (kind == EventKind.MODIFY and qty == 0):
+            del queue[order_id]
+        elif kind == EventKind.FILL:
+            order[2] = max(order[2] - qty, 0)
+        elif price == order[1] and qty <= order[2]:
+            order[2] = qty
+        else:
+            del queue[order_id]
+            queue[order_id] = [order[0], price, qty]
+    expected = [(one, *known) for one, known in queue.items() if known[2]]
+    for flag, at in ((AT_VENUE, first), (AT_LOCAL, first + 2)):
+        found = cut(SETUP, data, at, at + 1).events
+        head = found[(found["flags"] == flag)][: len(expected)]
+        names = ("trade_id", "side", "price_steps", "qty_steps")
+        assert [tuple(int(row[name]) for name in names) for row in head] == expected
+        assert all(head["kind"] == EventKind.ADD)

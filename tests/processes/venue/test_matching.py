@@ -68,6 +68,13 @@ class Market:
         self.keep(count)
         return status
 
+    def reduce(self, account, order_id, by, instrument=0):
+        status, count = matching.reduce(
+            self.engine, self.buffer, 0, instrument, account, order_id, by
+        )
+        self.keep(count)
+        return status
+
     def cancel_all(self, account, instrument=0):
         status, canceled, count = matching.cancel_all(
             self.engine, self.buffer, 0, instrument, account
@@ -244,6 +251,25 @@ def test_amended_order_goes_to_the_back_and_keeps_its_id():
     assert market.trades() == [(ids[4], 99, 1), (ids[3], 99, 1)]
     assert market.amend(1, ids[3], 99, 4) == OK  # total 4, 1 executed
     assert market.of(EventKind.AMENDED)[0]["leaves_qty_steps"] == 3
+
+
+def test_a_reduced_order_keeps_its_place():
+    market = Market()
+    ids = market.build()
+    assert market.reduce(1, ids[3], 3) == OK
+    amended, level = market.events
+    assert (amended["kind"], amended["qty_steps"], amended["leaves_qty_steps"]) == (
+        EventKind.AMENDED, 1, 1,
+    )  # fmt: skip
+    assert (level["kind"], level["side"], level["price_steps"], level["qty_steps"]) == (
+        EventKind.LEVEL, BID, 99, 2,
+    )  # fmt: skip
+    for account, by, status in ((1, 1, "BAD_QTY"), (1, 0, "BAD_QTY"), (2, 1, "UNKNOWN_ORDER")):
+        assert market.reduce(account, ids[3], by) == MatchStatus[status]
+        assert market.events == []
+    market.submit(3, ASK, 99, 2)
+    makers = [e["maker_order_id"] for e in market.events if e["kind"] == EventKind.TRADE]
+    assert makers == [ids[3], ids[4]]
 
 
 @pytest.mark.parametrize(
