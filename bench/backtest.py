@@ -7,6 +7,9 @@ a made market. `touch_quoter` quotes both touches of 0.01 every 100 ms of local 
 latency, risk-averse queue, no partial fills. Both count the CPU time of one whole run after one
 that compiled, and must end in the same position after the same number of trades. hftbacktest keeps
 a book of prices 0 to 200,000; ours, of all prices that the data names.
+
+The second row is about single orders: a made history, hftbacktest's L3FIFOQueueModel against the
+venue's matching engine, quotes of 0.005.
 """
 
 import atexit
@@ -22,10 +25,15 @@ from pathlib import Path
 import numpy as np
 
 from bench.harness import ROOT, Result, Row, Run, Session, main
+from processes.backtest.local import POSITION, TRADES
 from processes.backtest.run import Run as Backtest
 from processes.backtest.run import load_data, load_setup
 
+from tests.processes.backtest.made_orders import made_history
+
 RIVAL = "hftbacktest ROIVector"
+ORDERS_RIVAL = "hftbacktest L3FIFO"
+ORDERS_SECONDS = 400
 VARIABLE = "TICKRING_HFTBACKTEST_PYTHON"
 REFERENCE = ROOT / "tests" / "processes" / "backtest" / "reference_hftbacktest.py"
 CONFIG = ROOT / "configs" / "backtest.toml"
@@ -35,23 +43,43 @@ TRADE_BUY, TRADE_SELL = 2 | 0b111 << 29, 2 | 0b1101 << 28
 
 
 class Files:
-    """The event file, cut to the size asked for."""
+    """An event file, cut to the size asked for.
 
-    def __init__(self, folder: Path, python: str) -> None:
-        self.folder = folder
-        self.whole = folder / "events.npz"
-        if python and CAPTURE.exists():
-            command = [python, str(REFERENCE), "convert", str(CAPTURE), str(self.whole)]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        else:
-            np.savez(self.whole, data=made_events(500_000))
+    Attributes:
+        overrides: what of the set-up is other than in CONFIG.
+        flags: the same for the reference.
+    """
+
+    def __init__(self, whole: Path, overrides: dict[str, str], flags: list[str]) -> None:
+        self.whole = whole
+        self.overrides = overrides
+        self.flags = flags
 
     def path(self, size: int) -> Path:
         """Return the file with the first `size` rows."""
-        path = self.folder / f"events-{size}.npz"
+        path = self.whole.with_stem(f"{self.whole.stem}-{size}")
         if not path.exists():
             np.savez(path, data=np.load(self.whole)["data"][:size])
         return path
+
+
+def levels_file(folder: Path, python: str) -> Files:
+    """Return the shared capture as hftbacktest reads it, or a made market."""
+    whole = folder / "events.npz"
+    if python and CAPTURE.exists():
+        command = [python, str(REFERENCE), "convert", str(CAPTURE), str(whole)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    else:
+        np.savez(whole, data=made_events(500_000))
+    return Files(whole, {"backtest.rules": "hftbacktest-roi"}, [])
+
+
+def orders_file(folder: Path) -> Files:
+    """Return a made history of single orders."""
+    whole = folder / "orders.npz"
+    np.savez(whole, data=made_history(1, ORDERS_SECONDS))
+    overrides = {"exchange": "order-by-order", "qty_steps": "5"}
+    return Files(whole, overrides, ["--queue", "l3-fifo", "--qty", "0.005"])
 
 
 def made_events(count: int) -> np.ndarray:
@@ -78,7 +106,7 @@ def checksum(position_steps: int, trades: int) -> int:
 
 def run_ours(files: Files, size: int) -> Result:
     """Run the backtest twice; the first one may compile."""
-    setup = load_setup(CONFIG, {"backtest.rules": "hftbacktest-roi"})
+    setup = load_setup(CONFIG, files.overrides)
     data = load_data(setup, [files.path(size)])
     took_ns = 0
     for _ in range(2):
@@ -86,15 +114,15 @@ def run_ours(files: Files, size: int) -> Result:
         start_ns = time.process_time_ns()
         backtest.go()
         took_ns = time.process_time_ns() - start_ns
-    last = backtest.result().states[-1]
-    trades = int(last["trade_count"])
+    account = backtest.local.accounts[0]
+    trades, position_steps = int(account[TRADES]), int(account[POSITION])
     detail = {"trades": float(trades), "ms": took_ns / 1e6}
-    return Result(size * 1e3 / took_ns, checksum(int(last["position_steps"]), trades), detail)
+    return Result(size * 1e3 / took_ns, checksum(position_steps, trades), detail)
 
 
 def run_rival(python: str, files: Files, size: int) -> Result:
     """Run hftbacktest in its own environment."""
-    command = [python, str(REFERENCE), "time", str(files.path(size)), "--repeat", "1"]
+    command = [python, str(REFERENCE), "time", str(files.path(size)), "--repeat", "1", *files.flags]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     end = json.loads(done.stdout.splitlines()[-1])
     detail = {"trades": float(end["trades"]), "ms": end["ns"] / 1e6}
@@ -102,27 +130,34 @@ def run_rival(python: str, files: Files, size: int) -> Result:
     return Result(size * 1e3 / end["ns"], checksum(position_steps, end["trades"]), detail)
 
 
+def row(question: str, rival: str, files: Files, python: str, reach: float) -> Row:
+    """Return a row about one file."""
+    count = len(np.load(files.whole)["data"])
+    rivals: dict[str, Run] = {}
+    if python:
+        rivals[rival] = lambda size: run_rival(python, files, size)
+    return Row(
+        question=question,
+        unit="M event rows/s",
+        ours=lambda size: run_ours(files, size),
+        rivals=rivals,
+        reach={rival: reach} if python and reach else {},
+        size=count,
+        smoke_size=min(count, 100_000),
+        note="" if python else f"{VARIABLE} is not set: no rival",
+    )
+
+
 def rows(session: Session) -> Sequence[Row]:
-    """Return the one row of this bench."""
+    """Return the rows of this bench: levels, and single orders."""
     folder = Path(tempfile.mkdtemp(prefix="tickring-bench-"))
     atexit.register(shutil.rmtree, folder)
     python = os.environ.get(VARIABLE, "")
-    files = Files(folder, python)
-    rivals: dict[str, Run] = {}
-    if python:
-        rivals[RIVAL] = lambda size: run_rival(python, files, size)
-    count = len(np.load(files.whole)["data"])
+    what = "touch_quoter every 100 ms, equal events, position and trades"
+    levels, orders = levels_file(folder, python), orders_file(folder)
     return [
-        Row(
-            question="backtest, touch_quoter every 100 ms, equal events, position and trades",
-            unit="M event rows/s",
-            ours=lambda size: run_ours(files, size),
-            rivals=rivals,
-            reach={RIVAL: 1.5} if python else {},
-            size=count,
-            smoke_size=min(count, 100_000),
-            note="" if python else f"{VARIABLE} is not set: no rival",
-        )
+        row(f"backtest, {what}", RIVAL, levels, python, 1.5),
+        row(f"backtest order by order, {what}", ORDERS_RIVAL, orders, python, 0.0),
     ]
 
 

@@ -142,35 +142,53 @@ def with_order_book(
     )
 
 
-@njit(cache=True, _nrt=False)
-def submit(x, i, account_id, side, order_type, time_in_force, reduce_only, price_steps, qty_steps):
-    """Let the engine match an order; return (status, its id, how many outcomes).
+# A call that is not inlined copies what it is given, all of an OrderExchange. On the way of an
+# event of the history, which is mostly none of our business, functions get arrays or are inlined.
 
-    Self-trade prevention is for our takers; others may trade with themselves as they did.
-    """
-    stp_mode = x.facts[i, STP_MODE] if account_id == OURS else np.int64(StpMode.NONE)
+
+@njit(cache=True, _nrt=False)
+def submit(
+    engine, outcomes, words, i, account_id, side, order_type, time_in_force, stp_mode, reduce_only,
+    price_steps, qty_steps,
+):  # fmt: skip
+    """Let the engine match an order; return (status, its id, how many outcomes)."""
     status, order_id, count = matching.submit(
-        x.engine, x.outcomes, 0, i, account_id, side, order_type, time_in_force, stp_mode,
-        reduce_only, price_steps, qty_steps,
+        engine, outcomes, 0, i, account_id, side, order_type, time_in_force, stp_mode, reduce_only,
+        price_steps, qty_steps,
     )  # fmt: skip
     is_full = status == MatchStatus.ORDERS_FULL or status == MatchStatus.LEVELS_FULL
     if is_full or (status != MatchStatus.OK and account_id == OTHERS):
-        x.words[at_venue.STATUS] = at_venue.BOOK_FULL
+        words[at_venue.STATUS] = at_venue.BOOK_FULL
     return status, order_id, count
 
 
 @njit(cache=True, _nrt=False)
-def cancel(x, i, account_id, order_id):
+def cancel(engine, outcomes, i, account_id, order_id):
     """Let the engine take an order off its book; return (status, how many outcomes)."""
-    return matching.cancel(x.engine, x.outcomes, 0, i, account_id, order_id)
+    return matching.cancel(engine, outcomes, 0, i, account_id, order_id)
 
 
 @njit(cache=True, _nrt=False)
-def twice_mid(x, i):
+def reduce(engine, outcomes, i, order_id, by_steps):
+    """Let the engine take a part of somebody else's order off its book."""
+    return matching.reduce(engine, outcomes, 0, i, OTHERS, order_id, by_steps)
+
+
+@njit(cache=True, _nrt=False)
+def is_ours(outcomes, count):
+    """Return True if one of the engine's last outcomes is about an order of ours."""
+    for n in range(count):
+        if outcomes[n]["account_id"] == OURS or outcomes[n]["maker_account_id"] == OURS:
+            return True
+    return False
+
+
+@njit(cache=True, _nrt=False, forceinline=True)
+def twice_mid(engine, i):
     """Return best bid + best ask in steps, ours among them; 0 if one is missing."""
-    book = at.book_at(x.engine, i)
-    bid = x.engine[at.best_at(book, np.int64(Side.BID))]
-    ask = x.engine[at.best_at(book, np.int64(Side.ASK))]
+    book = at.book_at(engine, i)
+    bid = engine[at.best_at(book, np.int64(Side.BID))]
+    ask = engine[at.best_at(book, np.int64(Side.ASK))]
     return bid + ask if at.is_price(bid) and at.is_price(ask) else 0
 
 
@@ -252,8 +270,6 @@ def tell(x, i, count, mid, request, none, ts):
         none: no request.
         ts: venue's time.
     """
-    if x.counts[i, 0] + x.counts[i, 1] == 0:
-        return
     for n in range(count):
         if x.words[at_venue.STATUS] != 0:
             return
@@ -272,55 +288,46 @@ def tell(x, i, count, mid, request, none, ts):
             on_change(x, i, outcome, request, none, ts)
 
 
-@njit(cache=True, _nrt=False)
-def add_other(x, i, ref, side, price_steps, qty_steps, none, ts):
-    """Let an order of somebody else join the book; what it reaches it takes."""
-    mid = twice_mid(x, i)
+@njit(cache=True, _nrt=False, forceinline=True)
+def send_other(x, i, side, time_in_force, price_steps, qty_steps, none, ts):
+    """Let an order of somebody else come, tell what it did to ours; return its id."""
+    mid = twice_mid(x.engine, i)
     _, order_id, count = submit(
-        x, i, OTHERS, side, np.int64(OrderType.LIMIT), np.int64(TimeInForce.GTC), np.int64(0),
-        price_steps, qty_steps,
+        x.engine, x.outcomes, x.words, i, OTHERS, side, np.int64(OrderType.LIMIT),
+        np.int64(time_in_force), np.int64(StpMode.NONE), np.int64(0), price_steps, qty_steps,
     )  # fmt: skip
-    x.others[ref] = order_id
-    tell(x, i, count, mid, none, none, ts)
+    if is_ours(x.outcomes, count):
+        tell(x, i, count, mid, none, none, ts)
+    return order_id
 
 
 @njit(cache=True, _nrt=False)
-def modify_other(x, i, ref, side, price_steps, qty_steps, before, none, ts):
-    """Give an order of somebody else another price or rest.
+def make_way(engine, outcomes, i, order_id, keeps_history, price_steps, qty_steps, before):
+    """Take an order of somebody else that is modified out of its place, if it loses that.
 
     Args:
-        qty_steps: what the history left of it.
+        engine, outcomes: changed.
+        order_id: the engine's.
+        keeps_history: KEEPS_HISTORY or 0.
+        price_steps, qty_steps: the new price, and what the history left of it.
         before: what the history had left of it before; 0: it was filled, and is shown anew.
+
+    Returns:
+        What is to join the book at the new price; 0: nothing.
     """
-    order_id = x.others[ref]
-    slot = matching.find(x.engine, order_id)
+    slot = matching.find(engine, order_id)
     order = at.order_at(slot)
-    left = x.engine[order + at.LEAVES] if slot != 0 else 0
+    left = engine[order + at.LEAVES] if slot != 0 else 0
     if left == 0 and before > 0:
-        return  # taken by us, or because of us
-    after = left + qty_steps - before
-    if x.facts[i, at_venue.RULES] & KEEPS_HISTORY:
-        after = qty_steps
-    if left > 0 and x.engine[order + at.PRICE] == price_steps and 0 < after <= left:
+        return 0  # taken by us, or because of us
+    after = qty_steps if keeps_history else left + qty_steps - before
+    if left > 0 and engine[order + at.PRICE] == price_steps and 0 < after <= left:
         if after < left:
-            matching.reduce(x.engine, x.outcomes, 0, i, OTHERS, order_id, left - after)
-        return
+            reduce(engine, outcomes, i, order_id, left - after)
+        return 0
     if left > 0:
-        cancel(x, i, OTHERS, order_id)
-    x.others[ref] = 0
-    if after > 0:
-        add_other(x, i, ref, side, price_steps, after, none, ts)
-
-
-@njit(cache=True, _nrt=False)
-def fill_other(x, i, side, price_steps, qty_steps, none, ts):
-    """Let a taker without a row of its own take what the history filled of an order of `side`."""
-    mid = twice_mid(x, i)
-    _, _, count = submit(
-        x, i, OTHERS, -side, np.int64(OrderType.LIMIT), np.int64(TimeInForce.IOC), np.int64(0),
-        price_steps, qty_steps,
-    )  # fmt: skip
-    tell(x, i, count, mid, none, none, ts)
+        cancel(engine, outcomes, i, OTHERS, order_id)
+    return max(after, 0)
 
 
 @njit(cache=True, _nrt=False)
@@ -334,7 +341,7 @@ def clear(x, i, side, none, ts):
         slot = engine[find_level(engine, book, price_steps) + at.ENDS] & at.HALF_MASK
         order = at.order_at(slot)
         order_id, account_id = engine[order + at.ORDER_ID], engine[order + at.OWNER] & at.HALF_MASK
-        cancel(x, i, account_id, order_id)
+        cancel(engine, x.outcomes, i, account_id, order_id)
         if account_id == OURS:
             k = place_of(x, i, s, order_id)
             own = x.orders[i, s, k]
@@ -344,7 +351,7 @@ def clear(x, i, side, none, ts):
         price_steps = engine[at.best_at(book, side)]
 
 
-@njit(cache=True, _nrt=False)
+@njit(cache=True, _nrt=False, forceinline=True)
 def take_event(x, i, event, none, ts):
     """Let one event of the history happen in the book; return how many answers to us it caused.
 
@@ -355,28 +362,34 @@ def take_event(x, i, event, none, ts):
         none: no request.
         ts: venue's time.
     """
-    answered = x.buses[i, at_venue.RESPONSE_END]
     kind, side = event[CODE] & KIND_MASK, (event[CODE] & 3) - 1
     if kind == 0:  # left out, or nothing to the venue
         return 0
-    level, qty = event[CODE] >> LEVEL_SHIFT, event[QTY]
-    price = x.prices[x.facts[i, FIRST_PRICE] + level] if level >= 0 else np.int64(0)
-    if kind == ADD:
-        add_other(x, i, event[REF], side, price, qty, none, ts)
-    elif kind == MODIFY:
-        modify_other(x, i, event[REF], side, price, qty, event[BEFORE], none, ts)
-    elif kind == FILLED:
-        fill_other(x, i, side, price, qty, none, ts)
-    elif kind == CANCEL:
-        keeps_history = x.facts[i, at_venue.RULES] & KEEPS_HISTORY != 0
-        if event[BEFORE] > 0 or keeps_history:
-            cancel(x, i, OTHERS, x.others[event[REF]])
-        x.others[event[REF]] = 0
-    elif kind == CLEAR:
+    answered = x.buses[i, at_venue.RESPONSE_END]
+    if kind == CLEAR:
         if side >= 0:
             clear(x, i, np.int64(Side.BID), none, ts)
         if side <= 0:
             clear(x, i, np.int64(Side.ASK), none, ts)
+        return x.buses[i, at_venue.RESPONSE_END] - answered
+    ref, before, qty = event[REF], event[BEFORE], event[QTY]
+    keeps_history = x.facts[i, at_venue.RULES] & KEEPS_HISTORY
+    if kind == CANCEL:
+        if before > 0 or keeps_history:
+            cancel(x.engine, x.outcomes, i, OTHERS, x.others[ref])
+        x.others[ref] = 0
+        return 0
+    price = x.prices[x.facts[i, FIRST_PRICE] + (event[CODE] >> LEVEL_SHIFT)]
+    time_in_force = TimeInForce.GTC
+    if kind == FILLED:
+        side, time_in_force = -side, TimeInForce.IOC
+    elif kind == MODIFY:
+        order_id = x.others[ref]
+        qty = make_way(x.engine, x.outcomes, i, order_id, keeps_history, price, qty, before)
+    if qty > 0:
+        order_id = send_other(x, i, side, time_in_force, price, qty, none, ts)
+        if kind != FILLED:
+            x.others[ref] = order_id
     return x.buses[i, at_venue.RESPONSE_END] - answered
 
 
@@ -384,9 +397,10 @@ def take_event(x, i, event, none, ts):
 def accept_new(x, i, request, scratch, none, ts):
     """Let a new order of ours into the book, or refuse it as the venue does."""
     side = request[at_venue.R_SIDE]
-    mid = twice_mid(x, i)
+    mid = twice_mid(x.engine, i)
     status, order_id, count = submit(
-        x, i, OURS, side, request[at_venue.R_TYPE], request[at_venue.R_TIME_IN_FORCE],
+        x.engine, x.outcomes, x.words, i, OURS, side, request[at_venue.R_TYPE],
+        request[at_venue.R_TIME_IN_FORCE], x.facts[i, STP_MODE],
         request[at_venue.R_REDUCE_ONLY], request[at_venue.R_PRICE], request[at_venue.R_QTY],
     )  # fmt: skip
     scratch[at_venue.CLIENT_ID] = request[at_venue.R_CLIENT_ID]
@@ -423,9 +437,9 @@ def change(x, i, request, scratch, none, ts):
         return
     order = x.orders[i, s, k]
     order_id = order[at_venue.VENUE_ID]
-    mid = twice_mid(x, i)
+    mid = twice_mid(x.engine, i)
     if request[at_venue.R_KIND] == RequestKind.CANCEL:
-        _, count = cancel(x, i, OURS, order_id)
+        _, count = cancel(x.engine, x.outcomes, i, OURS, order_id)
         tell(x, i, count, mid, request, none, ts)
         return
     status, count = matching.amend(
