@@ -35,10 +35,25 @@ def record(run, *counts, first_sequence=0, **options):
     return writer
 
 
+OPEN = []  # by the test that runs now
+
+
 def opened(run):
+    """Open the one ring of a run; what was opened before is closed, so that loops may do it."""
+    while OPEN:
+        OPEN.pop().close()
     if not (run / "manifest.json").exists():
         write_manifest(run, {"schema": 1})
-    return Run.open(run).rings[KEY]
+    OPEN.append(Run.open(run))
+    return OPEN[-1].rings[KEY]
+
+
+@pytest.fixture(autouse=True)
+def close_opened():
+    """Close what `opened` has opened."""
+    yield
+    while OPEN:
+        OPEN.pop().close()
 
 
 def files(run, suffix=".slots"):
