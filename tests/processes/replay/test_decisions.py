@@ -22,7 +22,7 @@ from processes.replay.run import RunOptions, replay_run
 from processes.replay.strategy_run import NoRecording, StrategyRun, is_whole
 from processes.strategy.turn_log import HASHED_RECORDS
 
-from tests.processes.replay.recorded_runs import RecordedSession, rewrite, swap_two_turns
+from tests.processes.replay.recorded_runs import RecordedSession, pack, rewrite, swap_two_turns
 from tests.support import ROOT
 
 LINE = re.compile(
@@ -269,6 +269,21 @@ def test_a_recording_that_begins_late_begins_at_a_checkpoint(tmp_path, capsys):
     code, numbers, text = verify(session.close(), capsys)
     assert code == 1 and numbers[1] == numbers[3] == 0 and 50 < numbers[4] < 100
     assert re.search(r"turns (\d+) to \d+, from the checkpoint at turn \1", text)
+
+
+@pytest.mark.parametrize("lost", [{}, {MARKET: (900, 901)}])
+def test_packed_segments_replay_as_plain_ones(tmp_path, capsys, lost):
+    """A run of many segments, two restarts, and a lap or none."""
+    session = RecordedSession(tmp_path / "run", seed=5, lost=lost, segment_bytes_max=1 << 14)
+    session.run(300, restarts=(100, 101), checkpoints=(50, 200))
+    folder = session.close()
+    plain = verify(folder, capsys)
+    packed = pack(folder)
+    assert len(packed) > 10 and not any(path.exists() for path in packed)
+    assert verify(folder, capsys) == plain
+    code, numbers, text = plain
+    assert (code, numbers[1], numbers[3]) == (int(bool(lost)), 0, 0)
+    assert numbers[4] == 100 or lost and "from the checkpoint at turn" in text
 
 
 def test_uncompiled_kernels_decide_the_same(short_run, capsys):
