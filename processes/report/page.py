@@ -146,10 +146,11 @@ def _sections(
         yield _sentence("Account", "No strategy timer fired and nothing was filled.")
     for instrument, account in zip(shown, books.accounts, strict=False):
         name = charts.name_of(instrument)
-        mine = [table[table["instrument_id"] == instrument.instrument_id]
-                for table in (result.states, result.fills)]  # fmt: skip
-        if len(mine[0]) == 0 and len(mine[1]) == 0:
-            yield _sentence(f"{name}: price, own trades, position", "No states and no fills.")
+        states, fills = (table[table["instrument_id"] == instrument.instrument_id]
+                         for table in (result.states, result.fills))  # fmt: skip
+        has_prices = np.any(states["bid_price_steps"] > 0) or np.any(states["ask_price_steps"] > 0)
+        if not has_prices and len(fills) == 0:
+            yield _sentence(f"{name}: price, own trades, position", "No prices and no fills.")
             continue
         chart = charts.instrument_chart(result, instrument, account.series, axis, notes)
         key = f"instrument-{instrument.instrument_id}"
