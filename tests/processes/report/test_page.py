@@ -114,6 +114,19 @@ def test_poor_runs_have_a_page_too(tmp_path, result):
     assert "Not measured." in body
 
 
+def test_an_instrument_without_prices_and_fills_has_no_picture(tmp_path):
+    day = trading_day(timers=300)
+    states = day.states.copy()
+    silent = states["instrument_id"] == 1
+    for field in ("bid_price_steps", "ask_price_steps"):
+        states[field][silent] = 0
+    fills = day.fills[day.fills["instrument_id"] == 0]
+    write_report(tmp_path / "r.html", {}, day._replace(states=states, fills=fills))
+    body = body_of((tmp_path / "r.html").read_text())
+    assert "No prices and no fills." in body
+    assert '"instrument-0"' in body and '"instrument-1"' not in body
+
+
 def test_a_strategy_without_timers_has_its_position_drawn(tmp_path):
     day = trading_day(timers=300)
     write_report(tmp_path / "r.html", {}, day._replace(states=day.states[:0]))
