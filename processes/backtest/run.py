@@ -22,7 +22,7 @@ from processes.backtest.events import EVENT, Data, assemble
 from processes.backtest.exchange import Exchange
 from processes.backtest.extras import load_compute_ns, load_funding, with_funding
 from processes.backtest.ladder import new_ladders
-from processes.backtest.latencies import load_latency
+from processes.backtest.latency_file import load_latency
 from processes.backtest.local import Local
 from processes.backtest.loop import Clock, Status, Tapes
 from processes.backtest.rules import RULES

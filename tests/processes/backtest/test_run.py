@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 
@@ -164,58 +163,6 @@ def test_funding_is_paid_on_the_position_that_the_venue_holds(tmp_path):
     path.write_text("ts_ns,symbol,rate,mark_price\n1,MADE0,x,200\n")
     with pytest.raises(ConfigError, match=r"funding.csv:2: .*expected ts_ns,symbol"):
         load_funding(path, setup.instruments)
-
-
-def latency_of(tmp_path, text: str, kind: str, **more):
-    """Return a set-up whose latency comes from a file."""
-    setup = made_setup(tmp_path, DICE, {"interval_ns": 5 * MS, "seed": 7})
-    (tmp_path / "latency.csv").write_text(text)
-    config = msgspec.structs.replace(
-        setup.backtest.order_latency, kind=kind, file="latency.csv", request_ns=0, response_ns=0,
-        **more,
-    )  # fmt: skip
-    backtest = msgspec.structs.replace(setup.backtest, order_latency=config)
-    file = msgspec.structs.replace(setup.file, backtest=backtest)
-    return msgspec.structs.replace(setup, file=file)
-
-
-def rows_text(*rows) -> str:
-    lines = [",".join(str(START_NS + t * MS if t else 0) for t in each) for each in rows]
-    return "\n".join(["request_ns,exchange_ns,response_ns", *lines]) + "\n"
-
-
-def test_recorded_latency_is_interpolated_and_a_refusal_is_told(tmp_path):
-    same = rows_text((1, 3, 5), (500, 502, 504))
-    setup = latency_of(tmp_path, same, "recorded")
-    data = made_data(setup, 7, 600)
-    constant = made_setup(tmp_path, DICE, {"interval_ns": 5 * MS, "seed": 7}, latency_ns=2 * MS)
-    quiet = run(setup, data)
-    assert quiet.fills.tobytes() == run(constant, data).fills.tobytes()
-    busy = rows_text((1, 3, 5), (100, 0, 120), (200, 0, 230), (300, 302, 304))
-    refused = run(latency_of(tmp_path, busy, "recorded"), data)
-    assert refused.counts["orders_rejected"] > quiet.counts["orders_rejected"] + 20
-
-
-def test_drawn_latency_is_the_same_for_the_same_seed(tmp_path):
-    text = rows_text(*((t, t + 1 + t % 7, t + 3 + 2 * (t % 5) + t % 7) for t in range(1, 400, 20)))
-    results = []
-    for seed in (1, 1, 2):
-        setup = latency_of(tmp_path, text, "drawn", seed=seed)
-        results.append(run(setup, made_data(setup, 7, 600)))
-    assert results[0].fills.tobytes() == results[1].fills.tobytes()
-    assert results[0].fills.tobytes() != results[2].fills.tobytes()
-    assert results[2].counts["latency_seed"] == 2
-
-
-def test_wrong_latency_files_are_refused(tmp_path):
-    for text, expected in (
-        ("a,b\n", "first line"),
-        (rows_text((5, 4, 6)), "times go back"),
-        (rows_text((5, 0, 6)), "no row with an exchange time"),
-    ):
-        setup = latency_of(tmp_path, text, "recorded")
-        with pytest.raises(ConfigError, match=expected):
-            run(setup, made_data(setup, 7, 50))
 
 
 def hft_events(*rows) -> np.ndarray:
