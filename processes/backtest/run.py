@@ -194,8 +194,9 @@ def load_data(setup: SetUp, paths: list[Path]) -> Data:
     for part in joined:
         part["ts_recv_ns"] += config.feed_offset_ns
     if config.funding_file:
-        for i, funding in load_funding(folder / config.funding_file, setup.instruments).items():
-            joined[i] = with_funding(joined[i], funding)
+        path = folder / config.funding_file
+        for i, funding in load_funding(path, setup.instruments, notes).items():
+            joined[i] = with_funding(joined[i], funding, notes)
     return assemble(joined, setup.instruments, notes)
 
 

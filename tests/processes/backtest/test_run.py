@@ -9,7 +9,6 @@ from common.errors import ConfigError, UsageError
 from processes.backtest import files, local, loop
 from processes.backtest import run as run_module
 from processes.backtest.events import EventKind, assemble, in_both_orders
-from processes.backtest.extras import load_funding, with_funding
 from processes.backtest.lookahead import check
 from processes.backtest.run import Run, load_data, load_setup, run
 from processes.risk import limits, orders
@@ -148,21 +147,6 @@ def test_a_strategy_that_answers_itself_without_end_is_told_of(tmp_path):
     part.clock.words[loop.TURNS_HERE] = loop.TURNS_PER_INSTANT_MAX + 1
     with pytest.raises(UsageError, match="turns at the instant .*, expected time to pass"):
         part.go()
-
-
-def test_funding_is_paid_on_the_position_that_the_venue_holds(tmp_path):
-    """0.005 at a mark of 200 and a rate of 0.01 is 0.01: long pays."""
-    setup = made_setup(tmp_path, TOUCH, QUOTER)
-    path = tmp_path / "funding.csv"
-    ts = START_NS + 25 * MS
-    path.write_text(f"ts_ns,symbol,rate,mark_price\n{ts},MADE0,0.01,200\n{ts},OTHER,1,1\n")
-    rows = market(*BOOK, (TRADE, -1, 999, 1, 15), (DEPTH, 1, 999, 1, 60))
-    rows = with_funding(rows, load_funding(path, setup.instruments)[0])
-    result = run(setup, assemble([rows], setup.instruments, {}))
-    assert list(result.states["funding_e8"]) == [0, 0] + [1_000_000] * 4
-    path.write_text("ts_ns,symbol,rate,mark_price\n1,MADE0,x,200\n")
-    with pytest.raises(ConfigError, match=r"funding.csv:2: .*expected ts_ns,symbol"):
-        load_funding(path, setup.instruments)
 
 
 def hft_events(*rows) -> np.ndarray:
