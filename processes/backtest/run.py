@@ -43,6 +43,10 @@ ORDER_ROWS = 128  # of risk: a desk has 64 slots; the others are finished orders
 FILLS_KEPT = 4_096  # nothing is told twice here
 _BROKEN = {
     at_venue.FEE_OVERFLOW: "a fee does not fit 1e-12 quote",
+    at_venue.TOTALS_FULL: (
+        "the fees of an instrument, 1e-12 quote, or its turnover, price x quantity in steps, are"
+        " over 2^63 in all, expected less; run shorter data"
+    ),
     at_venue.RESPONSES_FULL: f"more than {at_venue.RESPONSES_MAX} answers are under way at once",
     at_venue.REQUESTS_FULL: f"more than {at_venue.REQUESTS_MAX} requests are under way at once",
 }

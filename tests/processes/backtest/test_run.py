@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from common.errors import ConfigError, UsageError
+from common.fixed_point import INT64_MAX
 from processes.backtest import files, local, loop
 from processes.backtest import run as run_module
 from processes.backtest.events import EventKind, assemble, in_both_orders
@@ -149,6 +150,15 @@ def test_a_strategy_that_answers_itself_without_end_is_told_of(tmp_path):
         part.go()
 
 
+@pytest.mark.parametrize("total", [local.FEE_E12, local.TURNOVER])
+def test_a_total_that_would_wrap_stops_the_run(total, tmp_path):
+    setup = made_setup(tmp_path, DICE, {"interval_ns": 5 * MS, "seed": 9})
+    part = Run(setup, made_data(setup, 9, 600))
+    part.local.accounts[0, total] = INT64_MAX - 1
+    with pytest.raises(UsageError, match="the fees of an instrument.* or its turnover.*expected"):
+        part.go()
+
+
 def hft_events(*rows) -> np.ndarray:
     """Return hftbacktest events: (ev, exch ms, local ms, price, quantity)."""
     fields = [("ev", "i8"), ("exch_ts", "i8"), ("local_ts", "i8"), ("px", "f8"), ("qty", "f8")]
@@ -258,5 +268,9 @@ def test_files_have_the_columns_promised(tmp_path):
     assert states[-1] == f"{ts},MADE0,0.005,-0.5000,-0.000025000000,1,100.0,100.2"
     summary = files.summary_of(result)
     assert summary["instruments"]["MADE0"]["position"] == "0.005"
+    large = np.repeat(result.fills, 3)
+    large["fee_e12"] = 1 << 62  # three of them are over 2^63
+    told = files.summary_of(result._replace(fills=large))["instruments"]["MADE0"]
+    assert told["fee"] == "13835058.055282163712"
     with pytest.raises(UsageError, match="no such file"):
         files.write_summary(Path(tmp_path, "nowhere", "s.json"), summary)
