@@ -33,7 +33,7 @@ def write_fills(path: Path, result: Result) -> None:
 def write_states(path: Path, result: Result) -> None:
     """Write a row per strategy timer and instrument; a side without a level is empty."""
     rows = [STATES_HEADER]
-    for state in result.states:
+    for state in result.states[result.states["is_timer"] == 1]:
         instrument = result.instruments[state["instrument_id"]]
         bid, ask = int(state["bid_price_steps"]), int(state["ask_price_steps"])
         rows.append(

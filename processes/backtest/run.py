@@ -293,6 +293,14 @@ class Run:
             raise BugError(f"backtest: status {status}, expected one of {list(_BROKEN)}")
         return f"backtest: {why}, at about {now}"
 
+    def _ends(self) -> np.ndarray:
+        """Return a STATE row per instrument: where it stands after all that has been taken."""
+        ends = np.zeros(len(self.setup.instruments), STATE)
+        last_fill_ns = self.x.fills["ts_ns"][: self.x.words[at_venue.FILL_COUNT]][-1:]
+        ts_ns = max([loop.last_instant(self.clock, self.tapes), *last_fill_ns])
+        loop.write_states(ends, 0, self.local, ts_ns, False)
+        return ends
+
     def result(self) -> Result:
         """Return what has been found out so far."""
         words = self.clock.words
@@ -301,6 +309,7 @@ class Run:
             instruments=self.setup.instruments,
             fills=self.x.fills[: self.x.words[at_venue.FILL_COUNT]].copy(),
             states=self.clock.states[: words[loop.STATE_COUNT]].copy(),
+            ends=self._ends(),
             counts={
                 "events": int(words[loop.EVENTS]),
                 "turns": int(words[loop.TURNS]),
