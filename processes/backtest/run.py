@@ -25,6 +25,7 @@ from processes.backtest.ladder import new_ladders
 from processes.backtest.latency_file import load_latency
 from processes.backtest.local import Local
 from processes.backtest.loop import Clock, Status, Tapes
+from processes.backtest.recorded import LOCAL_SHIFT
 from processes.backtest.rules import RULES
 from processes.backtest.sources import load_source
 from processes.results import FILL, STATE, Result
@@ -196,7 +197,7 @@ def load_data(setup: SetUp, paths: list[Path]) -> Data:
     joined = [part[0] if len(part) == 1 else np.concatenate(part or none) for part in parts]
     config, folder = setup.backtest, setup.path.resolve().parent
     for part in joined:
-        part["ts_recv_ns"] += config.feed_offset_ns
+        part["ts_recv_ns"] += notes.get(LOCAL_SHIFT, 0) + config.feed_offset_ns
     if config.funding_file:
         path = folder / config.funding_file
         for i, funding in load_funding(path, setup.instruments, notes).items():
