@@ -28,6 +28,7 @@ from processes.backtest.loop import Clock, Status, Tapes
 from processes.backtest.recorded import LOCAL_SHIFT
 from processes.backtest.rules import RULES
 from processes.backtest.sources import load_source
+from processes.convert.progress import SILENT, Bar
 from processes.results import FILL, STATE, Result
 from processes.risk.config import RiskConfig
 from processes.risk.limits import limit_table
@@ -170,7 +171,7 @@ def _override(tables: dict[str, Any], key: str, text: str) -> None:
     place[last] = text if is_text else value
 
 
-def load_data(setup: SetUp, paths: list[Path]) -> Data:
+def load_data(setup: SetUp, paths: list[Path], bar: Bar = SILENT) -> Data:
     """Read what is to be run.
 
     Args:
@@ -178,15 +179,17 @@ def load_data(setup: SetUp, paths: list[Path]) -> Data:
         paths: recorded runs (folders), captures (.gz, text) and event arrays (.npz); in the order
             of time if several are of one instrument. `SYMBOL=PATH` or `VENUE:SYMBOL=PATH` says
             whose a file is.
+        bar: told how many have been read.
 
     Raises:
         UsageError: a path that cannot be read, or that fits no instrument; no event at all.
     """
     notes: dict[str, int] = {}
     parts: list[list[np.ndarray]] = [[] for _ in setup.instruments]
-    for path in paths:
+    for done, path in enumerate(paths, 1):
         for i, events in load_source(path, setup.instruments, notes):
             parts[i].append(events)
+        bar.at(done)
     silent = sum(not any(len(part) for part in found) for found in parts)
     if silent == len(parts):
         symbols = ", ".join(instrument.symbol for instrument in setup.instruments)
@@ -253,8 +256,11 @@ class Run:
         reports = self.oms.out[: loop.REPORTS_MAX]
         return reports, (control, views(control)), (slots, views(slots))
 
-    def go(self) -> None:
+    def go(self, bar: Bar = SILENT) -> None:
         """Run to the end.
+
+        Args:
+            bar: told how many events have been taken, of those on both tapes.
 
         Raises:
             UsageError: the strategy answers itself without an end, or a limit is reached.
@@ -266,6 +272,7 @@ class Run:
                 self.state, self.setup.params, self.desk, inputs, ends, self.oms, self.local,
                 self.x, self.clock, self.tapes, SLICE_EVENTS,
             )  # fmt: skip
+            bar.at(int(self.clock.words[loop.EVENTS]))
             if status == Status.DONE:
                 return
             if status == Status.GROW:
@@ -331,14 +338,17 @@ def _doubled(array: np.ndarray) -> np.ndarray:
     return np.concatenate((array, np.zeros_like(array)))
 
 
-def run(setup: SetUp, data: Data) -> Result:
+def run(setup: SetUp, data: Data, bar: Bar = SILENT) -> Result:
     """Run a set-up on data.
+
+    Args:
+        bar: as for `Run.go`.
 
     Raises:
         UsageError: the run cannot go on; says where and why.
     """
     whole = Run(setup, data)
-    whole.go()
+    whole.go(bar)
     return whole.result()
 
 

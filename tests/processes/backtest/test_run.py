@@ -1,6 +1,7 @@
 """Whole backtests on hand-made markets whose right answer is known."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -157,6 +158,21 @@ def test_a_total_that_would_wrap_stops_the_run(total, tmp_path):
     part.local.accounts[0, total] = INT64_MAX - 1
     with pytest.raises(UsageError, match="the fees of an instrument.* or its turnover.*expected"):
         part.go()
+
+
+def test_how_far_a_run_is_can_be_watched(tmp_path, monkeypatch):
+    class Watch:
+        seen: ClassVar = []
+
+        def at(self, done):
+            self.seen.append(done)
+
+    setup = made_setup(tmp_path, DICE, {"interval_ns": 5 * MS, "seed": 9})
+    data = made_data(setup, 9, 600)
+    monkeypatch.setattr(run_module, "SLICE_EVENTS", 100)
+    run(setup, data, Watch())
+    assert len(Watch.seen) > 5 and Watch.seen == sorted(Watch.seen)
+    assert Watch.seen[-1] == len(data.here) + len(data.venue)
 
 
 def hft_events(*rows) -> np.ndarray:
