@@ -28,6 +28,9 @@ that the two can be compared fill by fill; `"hftbacktest-roi"` does what its ROI
     limits pass all else.
 12. No switch: behind the last event requests are not sent any more, so that a run ends;
     hftbacktest goes on as long as answers to new requests come.
+13. No switch: before the first and after the last row of recorded latencies a refusal is answered
+    after that row's response - request, and rows of refusals say nothing of answers. hftbacktest
+    takes their exchange time, 0, for an instant.
 """
 
 CLEAR_SKIPS_ONE = 1

@@ -143,7 +143,7 @@ def _sections(
             "Account", charts.account_chart(series, books.decimals, axis, notes), "account"
         )
     else:
-        yield _sentence("Account", "No strategy timer fired and nothing was filled.")
+        yield _sentence("Account", "There is no state and no fill.")
     for instrument, account in zip(shown, books.accounts, strict=False):
         name = charts.name_of(instrument)
         states, fills = (table[table["instrument_id"] == instrument.instrument_id]
@@ -192,14 +192,13 @@ def _sentence(title: str, text: str) -> str:
 def _span(result: Result) -> tuple[int, int]:
     """Return the first and the last instant of a result that has one."""
     times = [table["ts_ns"] for table in (result.states, result.fills) if len(table)]
-    return min(int(one[0]) for one in times), max(int(one[-1]) for one in times)
+    first_ns = min(int(one[0]) for one in times)
+    return first_ns, max(int(one[-1]) for one in (*times, result.ends["ts_ns"]))
 
 
 def _when(result: Result) -> str:
     """Say what time it was, and how much there is."""
-    counted = (
-        f"{len(result.fills):,} fills, {len(np.unique(result.states['ts_ns'])):,} strategy timers"
-    )
+    counted = f"{len(result.fills):,} fills, {len(np.unique(result.states['ts_ns'])):,} states"
     if len(result.states) == 0 and len(result.fills) == 0:
         return counted
     start_ns, end_ns = _span(result)

@@ -87,6 +87,16 @@ def test_a_session_replays_without_a_difference_and_opens_no_socket(long_run, ca
     assert "states      3 checkpoints compared" in text
 
 
+def test_intents_that_the_recorder_was_not_told_of_are_asked_for(copy):
+    shutil.rmtree(copy / "strategy.intent.risk")
+    with pytest.raises(
+        UsageError,
+        match="nothing of strategy.intent.risk was recorded, and the turns in strategy.turn.log"
+        " have sent [0-9]+ intents .*expected them .*name that ring in .recorder. rings",
+    ):
+        replay_run(RunOptions(path=copy, verify=True))
+
+
 def test_other_sources_of_the_strategy_make_a_weaker_claim(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(RecordedSession, "layout_change", 1)
     session = RecordedSession(tmp_path / "run")

@@ -62,7 +62,7 @@ def test_page_fetches_nothing(tmp_path):
 def test_names_from_files_are_escaped(tmp_path):
     evil = msgspec.structs.replace(BTC, symbol=EVIL, venue="<i>")
     result = trading_day(timers=60)
-    result = Result([evil, result.instruments[1]], result.fills, result.states, {})
+    result = Result([evil, result.instruments[1]], result.fills, result.states, result.ends, {})
     write_report(tmp_path / "r.html", {"strategy": {EVIL: EVIL}}, result, [(0, 1)])
     page = (tmp_path / "r.html").read_text()
     assert EVIL not in page and "<i>" not in body_of(page) and 'alert("x")' not in page
@@ -131,7 +131,7 @@ def test_a_strategy_without_timers_has_its_position_drawn(tmp_path):
     day = trading_day(timers=300)
     write_report(tmp_path / "r.html", {}, day._replace(states=day.states[:0]))
     body = body_of((tmp_path / "r.html").read_text())
-    assert re.search("BTCUSDT best bid, best ask, markouts .* the strategy sets no timer", body)
+    assert re.search("BTCUSDT best bid, best ask, markouts .* there is no state", body)
     assert body.count('"name":"position"') == 2 and '"name":"equity"' in body
 
 
