@@ -11,7 +11,7 @@ from common import kernel_cache
 from processes import cli
 from processes.backtest.events import AT_LOCAL
 from processes.backtest.run import load_data, load_setup, run
-from processes.backtest.sensitivity import latency_curve, with_latency
+from processes.backtest.sensitivity import ADDED_NS, latency_curve, with_latency
 from processes.report.metrics import measure
 from processes.report.page import write_report
 from processes.study.plan import Loaded, keys_of, plan_of
@@ -110,6 +110,7 @@ def test_added_latency_is_added_to_each_way(market):
     data = load_data(setup, [events])
     curve = latency_curve(setup, data, [0, 5_000_000, 80_000_000])
     assert curve[0] == (0, measure(run(setup, data)).total.pnl)
+    assert 0 not in ADDED_NS  # the report has that one
     assert curve[1] == (5_000_000, measure(run(slower, data)).total.pnl)
     assert len({pnl for _added, pnl in curve}) == 3
 
@@ -118,7 +119,8 @@ def test_a_report_of_a_real_run(market, tmp_path):
     config, events = market
     setup = load_setup(config, {})
     data = load_data(setup, [events])
-    write_report(tmp_path / "r.html", setup, run(setup, data), latency_curve(setup, data, [0]))
+    curve = latency_curve(setup, data, [1_000_000])
+    write_report(tmp_path / "r.html", setup, run(setup, data), curve)
     body = (tmp_path / "r.html").read_text().partition("<body>")[2]
     assert "<td>file.backtest.fees.regular.maker</td>" in body
     assert '<td>params.interval_ns</td><td class="value">100000000</td>' in body
