@@ -18,6 +18,7 @@ import numpy as np
 from common.enums import Side
 from common.errors import UsageError
 from common.instruments import Instrument
+from common.records import SLOT_WORDS
 from processes.backtest.events import AT_LOCAL, AT_VENUE, EventKind
 from processes.backtest.recorded import events_of
 from processes.convert.hft_format import (
@@ -54,15 +55,13 @@ def export(recording: Recording, path: Path, symbol: str) -> dict[str, Any]:
     notes: dict[str, int] = {}
     slots = slots_of(recording, instrument.instrument_id, notes)
     rows = events_of(slots, instrument.instrument_id, recording.wall_offset_ns, notes)
+    rows["ts_recv_ns"] += int((rows["ts_exch_ns"] - rows["ts_recv_ns"]).max(initial=0))
     rows = rows[np.isin(rows["kind"], list(_KINDS))]
     if not len(rows):
         raise UsageError(
             f"{recording.run.path}: has no trades of {instrument.symbol} and no depth behind a"
             " snapshot, expected some"
         )
-    early_ns = int((rows["ts_exch_ns"] - rows["ts_recv_ns"]).max())
-    if early_ns > 0:
-        rows["ts_recv_ns"] += early_ns
     try:
         np.savez_compressed(path, data=hft_events(rows, instrument))
     except OSError as error:
@@ -87,7 +86,7 @@ def slots_of(recording: Recording, instrument_id: int, notes: dict[str, int]) ->
     """
     rings = recording.market_rings()
     readers = [Messages(ring) for ring in rings]
-    parts = []
+    parts = [np.zeros((0, SLOT_WORDS), np.int64)]
     with progress_bar("export", recording.slots_total(rings)) as bar:
         for slots in merged([(slots for _, slots in one.batches()) for one in readers]):
             starts = np.zeros(len(slots), np.int64)

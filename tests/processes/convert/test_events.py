@@ -6,7 +6,10 @@ import hashlib
 import numpy as np
 import pytest
 
+from common.enums import MarketKind
 from common.errors import DataError, UsageError
+from common.records import GAP
+from processes.backtest.events import EVENT, EventKind
 from processes.backtest.recorded import load_run
 from processes.backtest.sources import load_npz
 from processes.convert import npz
@@ -21,11 +24,13 @@ from processes.convert.hft_format import (
     HFT_SNAPSHOT,
     HFT_TRADE,
 )
+from processes.convert.market import find_messages
 from processes.convert.recorded import Recording
+from shm.recording import RingWriter, read_manifest, write_manifest
 
 from tests.processes.backtest.test_recorded import LINES, WALL_NS, depth, snapshot
 from tests.processes.backtest.test_recorded import T as MS
-from tests.processes.convert.support import book_of, messages_of, take, take_path
+from tests.processes.convert.support import book_of, messages_of, slots_of, take, take_path
 from tests.support import capture
 
 BOTH = HFT_AT_VENUE | HFT_AT_LOCAL
@@ -62,9 +67,9 @@ def save(path, events):
     return path
 
 
-def exported(run, path):
+def exported(run, path, symbol=""):
     recording = Recording(run)
-    summary = npz.export(recording, path, "")
+    summary = npz.export(recording, path, symbol)
     recording.close()
     return np.load(path)["data"], summary
 
@@ -129,7 +134,7 @@ def book_of_events(events: np.ndarray) -> str:
     return "".join(shown)
 
 
-# Behind the gap of LINES: a snapshot that holds what came since, a diff behind it, another gap.
+# Behind the gap of LINES: a snapshot within the last diff of it, a diff behind both, another gap.
 RESYNC = [
     (14, snapshot(MS + 12, 19, [["98.0", "4.000"], ["97.9", "5.000"]], [["99.9", "6.000"]])),
     (15, depth(MS + 13, 21, 22, 20, [["97.9", "0.000"]], [["99.8", "1.500"]])),
@@ -162,6 +167,73 @@ def test_the_exported_events_of_a_run_are_those_that_its_backtest_sees(
         tmp_path, "hftbacktest", tmp_path / "out.npz", symbol="BTCUSDT", is_strict=True, **FACTS
     )
     assert book_of(round_trip) == book_of_events(found)
+
+
+def test_a_snapshot_ends_with_its_times_or_where_a_level_is_removed():
+    """Kind, venue's and local time, quantity, and whether it is a level of a snapshot."""
+    depth_kind, trade_kind, clear = EventKind.DEPTH, EventKind.TRADE, EventKind.CLEAR
+    story = [
+        (depth_kind, 1, 5, 3, False),
+        (clear, 2, 6, 0, False), (depth_kind, 2, 6, 3, True), (depth_kind, 2, 6, 4, True),
+        (depth_kind, 2, 6, 0, False), (depth_kind, 2, 6, 5, False),
+        (clear, 2, 7, 0, False), (depth_kind, 2, 7, 3, True), (depth_kind, 3, 7, 3, False),
+        (depth_kind, 2, 7, 3, False),
+        (clear, 4, 8, 0, False), (trade_kind, 4, 8, 1, False), (depth_kind, 4, 8, 3, False),
+        (clear, 4, 8, 0, False), (depth_kind, 4, 8, 3, True), (depth_kind, 4, 9, 3, False),
+    ]  # fmt: skip
+    rows = np.zeros(len(story), EVENT)
+    for field, column in zip(
+        ("kind", "ts_exch_ns", "ts_recv_ns", "qty_steps"), zip(*story, strict=True), strict=False
+    ):
+        rows[field] = column
+    assert npz.in_snapshots(rows).tolist() == [row[-1] for row in story]
+    assert npz.in_snapshots(rows[:0]).tolist() == []
+
+
+def as_live(imported, run):
+    """Write an imported run as a live one has it: snapshots in a ring of rest, and no GAP but one.
+
+    That is of all instruments, before the last message. A second instrument has the same diffs.
+    """
+    slots = slots_of(imported)
+    starts = np.zeros(len(slots), np.int64)
+    starts = starts[: find_messages(slots, starts)]
+    gap = np.zeros(1, GAP)
+    gap["kind"], gap["slot_count"], gap["instrument_id"] = MarketKind.GAP, 1, -1
+    gap["ts_recv_ns"] = slots[starts[-1], 1]
+    rings = {"feed.market.book": [], "rest.snapshot.book": []}
+    for message in np.split(slots, starts[1:]):
+        kind = int(message[0, 0]) & 0xFF
+        if kind in (MarketKind.SNAPSHOT_BEGIN, MarketKind.SNAPSHOT_END):
+            rings["rest.snapshot.book"].append(message)
+        elif kind in (MarketKind.DIFF_BEGIN, MarketKind.TRADE):
+            other = message.copy()
+            other[:, 0] |= 1 << 32
+            rings["feed.market.book"] += [message, other]
+    rings["feed.market.book"].insert(-2, gap.view(np.int64).reshape(1, -1))
+    manifest = read_manifest(imported)
+    first = manifest["instruments"][0]
+    manifest["instruments"].append({**first, "instrument_id": 1, "symbol": "ETHUSDT"})
+    for key, messages in rings.items():
+        writer = RingWriter(run, key, "MARKET", 65_536)
+        writer.write(np.concatenate(messages))
+        writer.close()
+    write_manifest(run, manifest)
+
+
+def test_a_gap_of_all_instruments_and_a_ring_of_snapshots_are_exported_as_seen(tmp_path):
+    text = "".join(f"{WALL_NS + ms * 1_000_000} {line}\n" for ms, line in (LINES + RESYNC)[:11])
+    imported, _ = take(tmp_path, "capture", text, "capture.txt", symbol="BTCUSDT", **FACTS)
+    as_live(imported, tmp_path / "live")
+    found, summary = exported(tmp_path / "live", tmp_path / "out.npz", "BTCUSDT")
+    recording = Recording(tmp_path / "live")
+    [(_, seen), _] = load_run(tmp_path / "live", recording.instruments, {})
+    again = load_npz(tmp_path / "out.npz", recording.instruments[0], {})
+    recording.close()
+    seen["trade_id"] = 0
+    assert again.tobytes() == seen.tobytes()
+    assert (summary["gaps"], summary["unused_diffs"], summary["trades"]) == (2, 1, 2)
+    assert book_of_events(found) == "b,98.10,1.000\nb,98.00,4.000\nb,97.90,5.000\na,99.90,6.000\n"
 
 
 def test_only_what_the_local_side_saw_is_imported(tmp_path):
