@@ -10,7 +10,7 @@ from processes.backtest.run import SetUp, run
 from processes.convert.progress import SILENT, Bar
 from processes.report.metrics import measure
 
-ADDED_NS = (0, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 20_000_000, 50_000_000, 100_000_000)
+ADDED_NS = (1_000_000, 2_000_000, 5_000_000, 10_000_000, 20_000_000, 50_000_000, 100_000_000)
 
 
 def latency_curve(

@@ -53,6 +53,8 @@ from processes.results import Result
 YEAR_NS = 365 * 86_400 * 1_000_000_000
 SAMPLE_NS_MIN = 1_000_000_000
 BPS = 10_000
+# Figures that a total has not: quantities of different instruments do not add.
+OF_INSTRUMENT = ("position_end", "inventory_mean", "inventory_max", "inventory_time_weighted")
 
 
 class Markout(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +74,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
         scope: "total", or venue:symbol.
         span_ns: from the first to the last point of the equity.
         sample_ns, samples: length and number of the samples behind sharpe and sortino.
-        position_end ... inventory_time_weighted: base units; None for the total.
+        position_end ... inventory_time_weighted: base units; None for the total (OF_INSTRUMENT).
         reasons: why a figure is None, by its name.
     """
 
@@ -342,9 +344,8 @@ def _holdings(
     _add_means(reasons, found, "exposure", all_series, exposures, 10**money.decimals)
     if instrument is None:
         reason = "quantities of different instruments do not add"
-        names = ("position_end", "inventory_mean", "inventory_max", "inventory_time_weighted")
-        reasons |= dict.fromkeys(names, reason)
-        return found | dict.fromkeys(names)
+        reasons |= dict.fromkeys(OF_INSTRUMENT, reason)
+        return found | dict.fromkeys(OF_INSTRUMENT)
     sizes = [np.abs(series.position).tolist() for series in all_series]
     qty = _Money(instrument.qty_grid_decimals)
     last = all_series[-1].position
@@ -403,6 +404,6 @@ def encode(value: Any) -> bytes:
 
 
 def metric_names() -> list[str]:
-    """Return the figures that a study can rank by."""
-    texts = {"scope", "markouts", "reasons", "sample_ns"}
-    return [name for name in Figures.__struct_fields__ if name not in texts]
+    """Return the figures that a study can rank by: numbers that a total can have."""
+    others = {"scope", "markouts", "reasons", "sample_ns", *OF_INSTRUMENT}
+    return [name for name in Figures.__struct_fields__ if name not in others]

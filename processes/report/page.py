@@ -69,7 +69,8 @@ def write_report(
         path: of the HTML file; replaced if it is there.
         setup: what was run: a struct, dataclass, named tuple or dictionary; shown as a table.
         result: of the run.
-        latency_curve: (added latency in ns, PnL in quote); None: it was not measured.
+        latency_curve: (added latency in ns, PnL in quote), without the result's own, which is the
+            point at 0; None: it was not measured.
 
     Raises:
         UsageError: the file cannot be written.
@@ -161,7 +162,7 @@ def _sections(
     else:
         yield _sentence("Markouts", "No fills.")
     if latency_curve:
-        chart = charts.latency_chart(latency_curve)
+        chart = charts.latency_chart([(0, metrics.total.pnl), *latency_curve])
         yield _picture("Latency sensitivity", chart, "latency")
     else:
         yield _sentence("Latency sensitivity", "Not measured.")

@@ -231,7 +231,12 @@ def test_figures_are_json():
     assert set(metrics.metric_names()) < set(found)
 
 
-@pytest.mark.parametrize("name", ["position_end", "inventory_mean"])
+def test_a_total_can_have_every_metric_that_is_offered():
+    found = measure(trading_day()).total
+    assert [name for name in metrics.metric_names() if getattr(found, name) is None] == []
+
+
+@pytest.mark.parametrize("name", metrics.OF_INSTRUMENT)
 def test_quantities_of_different_instruments_do_not_add(name):
     found = measure(made_result([BTC, SHIB], [], [])).total
     assert getattr(found, name) is None

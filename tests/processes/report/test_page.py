@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from common.errors import UsageError
 from processes.report import charts, page
+from processes.report.metrics import measure
 from processes.report.page import write_report
 from processes.results import Result
 
@@ -38,12 +39,15 @@ def body_of(page: str) -> str:
 def test_page_has_every_part(tmp_path):
     result = trading_day(timers=300)
     setup = SetUp(Inner(1.5, ["BTCUSDT"]), "made")
-    write_report(tmp_path / "r.html", setup, result, [(1_000_000, Decimal("-1.5")), (0, 2)])
+    write_report(tmp_path / "r.html", setup, result, [(2_000_000, 2), (1_000_000, Decimal("-1.5"))])
     page = (tmp_path / "r.html").read_text()
     body = body_of(page)
     for key in ("account", "instrument-0", "instrument-1", "markouts", "split", "latency"):
         assert f'<div id="{key}"' in body, key
         assert f'Plotly.newPlot(                        "{key}"' in body
+    own = float(measure(result).total.pnl)
+    latency = body[body.index('<div id="latency"') :]
+    assert re.search(r'"x":\[0\.0,1\.0,2\.0\],"y":(\S+?)\]', latency)[1] == f"[{own},-1.5,2.0"
     assert "quantities of different instruments do not add" in body
     assert "<td>strategy.edge_bps</td>" in body and "made" in body
     assert "2024-08-08 00:00:00" in body or "2024-08-07 23:59:59" in body
@@ -160,7 +164,7 @@ def test_time_axis_suits_the_span(span_s, unit):
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to draw the page")
 def test_a_browser_draws_it(tmp_path):
     """The page's own scripts run under its policy, and each picture has its lines."""
-    write_report(tmp_path / "r.html", {}, trading_day(timers=300), [(0, 1), (1_000_000, 0)])
+    write_report(tmp_path / "r.html", {}, trading_day(timers=300), [(1_000_000, 0)])
     found = subprocess.run(
         ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
          f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=8000",
