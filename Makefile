@@ -15,8 +15,9 @@ BIN := .venv/bin
 run: .venv/stamp
 	$(BIN)/tickring up configs/demo.toml $(if $(FOR),--for $(FOR)) $(if $(SUMMARY),--summary $(SUMMARY))
 
+# Two at a time: tests trade with real processes, more of them would starve each other.
 test: .venv/stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # hftbacktest pins numpy, and Ray is large: each has an environment of its own.
 .venv-hftbacktest/stamp:

@@ -14,7 +14,10 @@ import gzip
 import os
 import random
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 import numpy as np
 from numba import njit
@@ -50,6 +53,7 @@ GENERATED_S = 60
 RING_SLOTS = 65_536
 MESSAGE_SLOTS_MAX = 4_096
 WAIT_S_MAX = 60
+TOLD_BYTES_MAX = 4_000  # shown of what a process logged that failed
 REACH_SLOTS_PER_S = 1_000_000
 BTC = Instrument(
     instrument_id=0,
@@ -287,32 +291,33 @@ def run_hour(frames: Frames, session: Session, repeats: int) -> Result:
     create_ring(ring["snapshot"], "MARKET", 4_096)
     create_ring(ring["request"], "REST_REQUEST", 256)
     ready, over, answer = os.pipe(), os.pipe(), os.pipe()
-    child = os.fork()
-    if child == 0:
-        session.pin(1)
-        os.close(over[1])
-        os.set_blocking(over[0], False)
-        consumers = Consumers(instance)
-        os.write(ready[1], b"1")
+    with tempfile.TemporaryFile() as told:
+        child = os.fork()
+        if child == 0:
+            os.dup2(told.fileno(), sys.stderr.fileno())  # what the stages log, with every reconnect
+            os.close(over[1])
+            consume(instance, session, ready[1], over[0], answer[1])
+        for fd in (ready[1], over[0], answer[1]):
+            os.close(fd)
         try:
-            done = consumers.run(lambda: is_closed(over[0]))
-            os.write(answer[1], repr(done).encode())
+            os.read(ready[0], 1)
+            begin_ns = clock.now_ns()
+            feed_hour(frames, instance, repeats)
         finally:
-            os._exit(0)
-    os.close(over[0])
-    try:
-        os.read(ready[0], 1)
-        begin_ns = clock.now_ns()
-        feed_hour(frames, instance, repeats)
-        os.close(over[1])
-        os.close(answer[1])
-        done = eval(os.read(answer[0], 4_096).decode(), {})
-        elapsed_ns = clock.now_ns() - begin_ns
-        market = ring_stats(ring["market"])
-    finally:
-        os.waitpid(child, 0)
-        for name in ring.values():
-            unlink(name)
+            os.close(over[1])
+            done = os.read(answer[0], 4_096).decode()
+            elapsed_ns = clock.now_ns() - begin_ns
+            os.close(ready[0])
+            os.close(answer[0])
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            market = ring_stats(ring["market"])
+            for name in ring.values():
+                unlink(name)
+            if code:
+                told.seek(-min(TOLD_BYTES_MAX, told.seek(0, os.SEEK_END)), os.SEEK_END)
+                sys.stderr.write(told.read().decode())
+        assert code == 0, f"stress: book and strategy ended with {code}, expected 0"
+    done = eval(done, {})
     balanced = market["offered"] == market["published"] == market["consumed"]
     assert balanced and market["dropped"] == done["dropped"] == 0, (market, done)
     assert done["is_live"], "the book is not valid at the end"
@@ -326,6 +331,26 @@ def run_hour(frames: Frames, session: Session, repeats: int) -> Result:
         "ms": elapsed_ns / 1e6,
     }
     return Result(slots_per_s, done["last_update_id"], detail)
+
+
+def consume(instance: str, session: Session, ready: int, over: int, answer: int) -> NoReturn:
+    """Be the second process: say that it is ready, work, answer what was done.
+
+    Args:
+        ready, over, answer: pipes; `over` is closed by the feeder when it has ended.
+    """
+    code = 1
+    try:
+        session.pin(1)
+        os.set_blocking(over, False)
+        consumers = Consumers(instance)
+        os.write(ready, b"1")
+        os.write(answer, repr(consumers.run(lambda: is_closed(over))).encode())
+        code = 0
+    finally:
+        if code:
+            traceback.print_exc()
+        os._exit(code)
 
 
 def is_closed(fd: int) -> bool:

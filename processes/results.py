@@ -1,4 +1,4 @@
-"""What a backtest gives: its fills and, once per strategy timer, the state of every instrument."""
+"""What a backtest gives: its fills and, over time, the state of every instrument."""
 
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ FILL = record(
 
 STATE = record(
     "STATE", 128, "backtest",
-    (0, "ts_ns", "<i8", "local time of the strategy timer"),
+    (0, "ts_ns", "<i8", "local time of the turn"),
     (8, "position_steps", "<i8", "signed position"),
     (16, "balance_steps2", "<i8", "signed sum of price x quantity received, without fees"),
     (24, "fee_e12", "<i8", "fees paid so far, 1e-12 quote"),
@@ -36,7 +36,8 @@ STATE = record(
     (80, "orders_sent", "<i8", "new orders so far"),
     (88, "orders_rejected", "<i8", "of those, refused by risk or the venue"),
     (96, "instrument_id", "<i4", "index into INSTRUMENT[]"),
-    (100, "reserved", "28u1", "zero"),
+    (100, "is_timer", "u1", "1 a strategy timer was due, 0 none had been for a while"),
+    (101, "reserved", "27u1", "zero"),
 )  # fmt: skip
 
 
@@ -46,11 +47,14 @@ class Result(NamedTuple):
     Attributes:
         instruments: in the order of their ids.
         fills: FILL[n], in order of time.
-        states: STATE[m], one row per strategy timer and instrument, in order of time.
+        states: STATE[m], in order of time: of each instrument a row per strategy timer, and one at
+            a turn that comes a tenth of a second or more after the last: not all set timers.
+        ends: STATE[n], each instrument when all was over: behind the last event and answer.
         counts: totals by name, for the summary.
     """
 
     instruments: list[Instrument]
     fills: np.ndarray
     states: np.ndarray
+    ends: np.ndarray
     counts: dict[str, int]

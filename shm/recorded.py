@@ -73,14 +73,19 @@ def segments_of(folder: Path) -> list[RecordedSegment]:
     """
     found = []
     for index in sorted(folder.glob(f"*{INDEX_SUFFIX}")):
-        if index.stat().st_size < INDEX_ENTRY.itemsize:
-            continue  # killed before the first block; its header may be cut off
+        try:
+            if index.stat().st_size < INDEX_ENTRY.itemsize:
+                continue  # killed before the first block; its header may be cut off
+        except FileNotFoundError:
+            continue  # a recorder that starts removes what is empty, perhaps just now
         path = index.with_suffix(SLOTS_SUFFIX)
         try:
             size, header = path.stat().st_size, read_header(path)
         except FileNotFoundError:  # packed, perhaps just now
             path = packed_path(path)
             if not path.exists():
+                if not index.exists():
+                    continue  # removed meanwhile
                 raise SegmentError(f"{path}: no such file, expected it beside its index") from None
             size, header = -1, read_header(path)
         found.append(RecordedSegment(path, header, read_entries(index, header.checksum), size))

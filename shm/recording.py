@@ -144,12 +144,15 @@ class RingWriter:
         self.next_sequence = self._recorded_end(first_sequence)
 
     def _recorded_end(self, first_sequence: int) -> int:
-        """Return where an earlier writer ended; remove what it had only begun."""
+        """Return where an earlier writer ended; remove what it had only begun.
+
+        Slots without an index are what a removal that was cut short has left.
+        """
         for index in self.folder.glob(f"*{INDEX_SUFFIX}"):
             if index.stat().st_size < ENTRY_WORDS * 8:
                 _remove(index.with_suffix(SLOTS_SUFFIX))
         for path in self.folder.glob(f"*{SLOTS_SUFFIX}"):
-            if path.stat().st_size == 0:
+            if path.stat().st_size == 0 or not index_of(path).exists():
                 _remove(path)
         for draft in self.folder.glob("*.part"):
             draft.unlink()
@@ -359,8 +362,9 @@ def _create(path: Path) -> int:
 
 
 def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
+    """Remove a segment, its index first: readers go by the index, so killed between it is gone."""
     index_of(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def _write_all(fd: int, data: np.ndarray) -> None:

@@ -36,10 +36,13 @@ def run(
     from processes.backtest import files
     from processes.backtest.run import load_data, load_setup
     from processes.backtest.run import run as run_backtest
+    from processes.convert.progress import progress_bar
 
     setup = load_setup(config, overrides_of(settings))
-    loaded = load_data(setup, data)
-    result = run_backtest(setup, loaded)
+    with progress_bar("reading data", len(data)) as bar:
+        loaded = load_data(setup, data, bar)
+    with progress_bar("backtest", len(loaded.here) + len(loaded.venue)) as bar:
+        result = run_backtest(setup, loaded, bar)
     if fills is not None:
         files.write_fills(fills, result)
     if states is not None:
@@ -51,16 +54,19 @@ def run(
         figures = msgspec.to_builtins(measure(result)._asdict())  # amounts as exact text
         files.write_summary(summary, {**told, "figures": figures})
     if report is not None:
-        from processes.backtest.sensitivity import latency_curve
+        from processes.backtest.sensitivity import ADDED_NS, latency_curve
         from processes.report.page import write_report
 
-        write_report(report, setup, result, latency_curve(setup, loaded))
+        with progress_bar("added latency", len(ADDED_NS)) as bar:
+            curve = latency_curve(setup, loaded, ADDED_NS, bar)
+        write_report(report, setup, result, curve)
     _show(told)
     if not check_lookahead:
         return 0
-    from processes.backtest.lookahead import check
+    from processes.backtest.lookahead import CUTS, check
 
-    found = check(setup, loaded)
+    with progress_bar("lookahead", CUTS) as bar:
+        found = check(setup, loaded, CUTS, bar=bar)
     print(found.text)
     if not found.intents:
         print("no intent was compared, expected some: this proves nothing; give more data")

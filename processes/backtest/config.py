@@ -69,7 +69,9 @@ class BacktestConfig(Base, kw_only=True):
         also: more instruments, "VENUE:SYMBOL", behind those of [venue]; both in the instruments
             file. Risk's limits are those of the symbol.
         fee_tiers: tiers of other venues, by venue.
-        funding_file: CSV with columns ts_ns,symbol,rate,mark_price; relative.
+        funding_file: CSV with columns ts_ns,symbol,rate,mark_price; relative. A symbol that two
+            venues have is told as VENUE:SYMBOL. For the instruments in it, it replaces the funding
+            that the data's mark prices tell of; the counts say how often that was.
         cadence: the strategy's turns: at every "events" instant, or at its "timers" only.
         book_levels: of each side that it sees.
     """

@@ -107,6 +107,7 @@ WORDS = 8
 
 OK = 0
 FEE_OVERFLOW = 1
+TOTALS_FULL = 5
 RESPONSES_FULL = 2
 REQUESTS_FULL = 3
 BOOK_FULL = 4  # order by order: too many orders, or prices far from the touch

@@ -17,11 +17,18 @@ REPORTS_RING = "gateway.report.risk"
 SLOTS_AT_ONCE = 1 << 14
 
 
-def load_funding(path: Path, instruments: list[Instrument]) -> dict[int, np.ndarray]:
+def load_funding(
+    path: Path, instruments: list[Instrument], notes: dict[str, int]
+) -> dict[int, np.ndarray]:
     """Return FUNDING events by instrument, in order of time.
 
+    Args:
+        path: CSV; its symbols are SYMBOL or, if two venues have it, VENUE:SYMBOL.
+        instruments: of the run.
+        notes: changed: rows of other symbols are counted.
+
     Raises:
-        ConfigError: the file cannot be read; names the line.
+        ConfigError: the file cannot be read, or a symbol is at several venues; names the line.
     """
     try:
         lines = path.read_text().splitlines()
@@ -29,7 +36,10 @@ def load_funding(path: Path, instruments: list[Instrument]) -> dict[int, np.ndar
         raise ConfigError(f"{path}: {error}") from None
     if not lines or lines[0].strip() != FUNDING_COLUMNS:
         raise ConfigError(f"{path}:1: found {lines[:1]}, expected {FUNDING_COLUMNS}")
-    ids = {instrument.symbol: instrument.instrument_id for instrument in instruments}
+    known: dict[str, list[Instrument]] = {}
+    for one in instruments:
+        known.setdefault(one.symbol, []).append(one)
+        known[f"{one.venue}:{one.symbol}"] = [one]
     rows: dict[int, list[tuple[int, int, int]]] = {}
     for number, line in enumerate(lines[1:], 2):
         try:
@@ -39,8 +49,14 @@ def load_funding(path: Path, instruments: list[Instrument]) -> dict[int, np.ndar
             row = int(ts), signed, steps_from_text(mark, 8)
         except ValueError as error:
             raise ConfigError(f"{path}:{number}: {error}, expected {FUNDING_COLUMNS}") from None
-        if symbol in ids:
-            rows.setdefault(ids[symbol], []).append(row)
+        whose = known.get(symbol, [])
+        if len(whose) > 1:
+            names = " or ".join(f"{one.venue}:{one.symbol}" for one in whose)
+            raise ConfigError(f"{path}:{number}: symbol is {symbol}, expected {names}")
+        if whose:
+            rows.setdefault(whose[0].instrument_id, []).append(row)
+        else:
+            _count(notes, "fundings_of_other_symbols", 1)
     events = {}
     for i, found in rows.items():
         part = np.zeros(len(found), EVENT)
@@ -52,17 +68,37 @@ def load_funding(path: Path, instruments: list[Instrument]) -> dict[int, np.ndar
     return events
 
 
-def with_funding(events: np.ndarray, funding: np.ndarray) -> np.ndarray:
-    """Return the events of one instrument with the funding that falls into their time."""
+def with_funding(events: np.ndarray, funding: np.ndarray, notes: dict[str, int]) -> np.ndarray:
+    """Return the events of one instrument with the funding that falls into their time.
+
+    It is instead of the data's own, which their mark prices tell of: none is paid twice.
+
+    Args:
+        events: in both orders, read.
+        funding: in order of time.
+        notes: changed: what falls outside is counted, and what of the data was left out.
+    """
+    own = events["kind"] == EventKind.FUNDING
+    own_count = int(np.count_nonzero(events["flags"][own] & AT_VENUE))
+    _count(notes, "fundings_of_data_left_out", own_count)
+    events = events[~own]
     at_venue = np.flatnonzero(events["flags"] & AT_VENUE)
     if not len(at_venue):
+        _count(notes, "fundings_outside_the_data", len(funding))
         return events
     times = events["ts_exch_ns"][at_venue]
     inside = funding[(funding["ts_exch_ns"] >= times[0]) & (funding["ts_exch_ns"] <= times[-1])]
+    _count(notes, "fundings_outside_the_data", len(funding) - len(inside))
     places = np.append(at_venue, len(events))[
         np.searchsorted(times, inside["ts_exch_ns"], side="right")
     ]
     return np.insert(events, places, inside)
+
+
+def _count(notes: dict[str, int], name: str, count: int) -> None:
+    """Note what was left out, if anything was."""
+    if count:
+        notes[name] = notes.get(name, 0) + count
 
 
 def load_compute_ns(path: Path) -> np.ndarray:

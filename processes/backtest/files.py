@@ -33,7 +33,7 @@ def write_fills(path: Path, result: Result) -> None:
 def write_states(path: Path, result: Result) -> None:
     """Write a row per strategy timer and instrument; a side without a level is empty."""
     rows = [STATES_HEADER]
-    for state in result.states:
+    for state in result.states[result.states["is_timer"] == 1]:
         instrument = result.instruments[state["instrument_id"]]
         bid, ask = int(state["bid_price_steps"]), int(state["ask_price_steps"])
         rows.append(
@@ -58,17 +58,17 @@ def summary_of(result: Result) -> dict[str, Any]:
     last: dict[str, Any] = {}
     for instrument in result.instruments:
         fills = result.fills[result.fills["instrument_id"] == instrument.instrument_id]
-        side = fills["side"].astype(np.int64)
-        values = fills["price_steps"] * fills["qty_steps"]
+        signed = fills["side"].astype(object) * fills["qty_steps"]  # Python's: no sum wraps
+        values = signed * fills["price_steps"]
         is_known = instrument.symbol in last  # at another venue
         name = f"{instrument.venue}:{instrument.symbol}" if is_known else instrument.symbol
         last[name] = {
             "venue": instrument.venue,
             "fills": len(fills),
             "maker_fills": int(np.count_nonzero(fills["maker"])),
-            "position": instrument.qty_text(int((side * fills["qty_steps"]).sum())),
-            "balance": money_text(-int((side * values).sum()), instrument),
-            "fee": text_from_steps(int(fills["fee_e12"].sum()), FEE_DECIMALS),
+            "position": instrument.qty_text(sum(signed.tolist())),
+            "balance": money_text(-sum(values.tolist()), instrument),
+            "fee": text_from_steps(sum(fills["fee_e12"].tolist()), FEE_DECIMALS),
         }
     return {**result.counts, "instruments": last}
 

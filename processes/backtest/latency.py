@@ -19,6 +19,11 @@ REQUEST_ROW = 4  # where the last look ended
 RESPONSE_ROW = 5
 LATENCY_WORDS = 8
 
+# Columns of recorded rows: instants.
+REQUESTED = 0
+ARRIVED = 1  # at the exchange; 0: it refused
+ANSWERED = 2
+
 QUANTILES = 1_024
 _63_BITS = (1 << 63) - 1
 
@@ -50,8 +55,43 @@ def between(x, x1, y1, x2, y2):
 
 
 @njit(cache=True, _nrt=False)
+def row_at(words, place, rows, column, now):
+    """Return the last row whose `column` is not after `now`; the first one before all.
+
+    Args:
+        words: int64[LATENCY_WORDS], changed: the look goes on from words[place].
+        place: REQUEST_ROW or RESPONSE_ROW.
+        rows: int64[m, 3], ascending in `column`.
+        column: of the instant.
+        now: does not go back.
+    """
+    k, last = words[place], rows.shape[0] - 1
+    while k < last and rows[k + 1, column] <= now:
+        k += 1
+    words[place] = k
+    return k
+
+
+@njit(cache=True, _nrt=False)
+def time_between(rows, k, now, begin, end):
+    """Return how long it is from column `begin` to column `end` at `now`, with row k before it.
+
+    Between two rows it is interpolated; before the first and after the last it is theirs.
+    """
+    here = rows[k, end] - rows[k, begin]
+    after = k + 1
+    if after == rows.shape[0] or now < rows[k, begin]:
+        return here
+    there = rows[after, end] - rows[after, begin]
+    return between(now, rows[k, begin], here, rows[after, begin], there)
+
+
+@njit(cache=True, _nrt=False)
 def request_latency(words, rows, now):
     """Return how long a request sent at `now` takes; below 0: refused, told after minus that.
+
+    A request is refused if the venue refused in one of the rows that it is between; before the
+    first row and after the last one, if it refused there.
 
     Args:
         words: int64[LATENCY_WORDS], changed.
@@ -62,18 +102,11 @@ def request_latency(words, rows, now):
         return words[REQUEST_NS]
     if words[KIND] == DRAWN:
         return draw(words, rows)
-    k, last = words[REQUEST_ROW], rows.shape[0] - 1
-    while k < last and rows[k + 1, 0] <= now:
-        k += 1
-    words[REQUEST_ROW] = k
-    if k == last or now < rows[k, 0]:
-        return rows[k, 1] - rows[k, 0]
-    after = k + 1
-    if rows[k, 1] <= 0 or rows[after, 1] <= 0:
-        here, there = rows[k, 2] - rows[k, 0], rows[after, 2] - rows[after, 0]
-        return -between(now, rows[k, 0], here, rows[after, 0], there)
-    here, there = rows[k, 1] - rows[k, 0], rows[after, 1] - rows[after, 0]
-    return between(now, rows[k, 0], here, rows[after, 0], there)
+    k = row_at(words, REQUEST_ROW, rows, REQUESTED, now)
+    is_between = k + 1 < rows.shape[0] and now >= rows[k, REQUESTED]
+    if rows[k, ARRIVED] <= 0 or (is_between and rows[k + 1, ARRIVED] <= 0):
+        return -max(time_between(rows, k, now, REQUESTED, ANSWERED), 1)
+    return time_between(rows, k, now, REQUESTED, ARRIVED)
 
 
 @njit(cache=True, _nrt=False)
@@ -88,12 +121,5 @@ def response_latency(words, rows, now):
         return words[RESPONSE_NS]
     if words[KIND] == DRAWN:
         return draw(words, rows)
-    k, last = words[RESPONSE_ROW], rows.shape[0] - 1
-    while k < last and rows[k + 1, 1] <= now:
-        k += 1
-    words[RESPONSE_ROW] = k
-    if k == last or now < rows[k, 1]:
-        return rows[k, 2] - rows[k, 1]
-    after = k + 1
-    here, there = rows[k, 2] - rows[k, 1], rows[after, 2] - rows[after, 1]
-    return max(between(now, rows[k, 1], here, rows[after, 1], there), 0)
+    k = row_at(words, RESPONSE_ROW, rows, ARRIVED, now)
+    return time_between(rows, k, now, ARRIVED, ANSWERED)

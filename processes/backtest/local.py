@@ -21,6 +21,7 @@ from common.enums import (
     ReportSource,
     RequestKind,
 )
+from common.fixed_point import INT64_MAX
 from common.records import FLAG_INVALID, LEVEL_WORD, LEVELS_PER_SLOT
 from processes.backtest import exchange as at_venue
 from processes.backtest import ladder as book
@@ -372,7 +373,10 @@ def write_report(local, oms, i, answered):
 
 @njit(cache=True, _nrt=False, forceinline=True)
 def account(local, x, i, answered):
-    """Add a fill that has been told to the account of this side."""
+    """Add a fill that has been told to the account of this side; totals never wrap: the run stops.
+
+    Turnover is checked for all of them: balance, volume and position are no larger.
+    """
     last_qty = answered[at_venue.A_LAST_QTY]
     if last_qty == 0:
         return
@@ -381,10 +385,14 @@ def account(local, x, i, answered):
         return
     side = answered[at_venue.A_SIDE]
     value = answered[at_venue.A_LAST_PRICE] * last_qty
+    fee_e12 = answered[at_venue.A_FEE_E12]
     row = local.accounts[i]
+    if value > INT64_MAX - row[TURNOVER] or abs(fee_e12) > INT64_MAX - abs(row[FEE_E12]):
+        x.words[at_venue.STATUS] = at_venue.TOTALS_FULL
+        return
     row[POSITION] += side * last_qty
     row[BALANCE] -= side * value
-    row[FEE_E12] += answered[at_venue.A_FEE_E12]
+    row[FEE_E12] += fee_e12
     row[TRADES] += 1
     row[VOLUME] += last_qty
     row[TURNOVER] += value

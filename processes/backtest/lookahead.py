@@ -14,6 +14,7 @@ from processes.backtest import loop
 from processes.backtest.events import AT_LOCAL, AT_VENUE, EVENT
 from processes.backtest.run import Run, SetUp
 from processes.backtest.tapes import Data, assemble
+from processes.convert.progress import SILENT, Bar
 
 CUTS = 100
 SEED = 20_240_808
@@ -35,20 +36,25 @@ class Found(NamedTuple):
     text: str
 
 
-def check(setup: SetUp, data: Data, cuts: int = CUTS, seed: int = SEED) -> Found:
-    """Run up to `cuts` random instants with the future wiped out; compare the intents."""
+def check(setup: SetUp, data: Data, cuts: int = CUTS, seed: int = SEED, bar: Bar = SILENT) -> Found:
+    """Run up to `cuts` random instants with the future wiped out; compare the intents.
+
+    Args:
+        bar: told how many cuts have been tried.
+    """
     whole = intents_until(setup, data, 0)
     times = data.events["ts_recv_ns"][data.events["flags"] & AT_LOCAL != 0]
     instants = np.random.default_rng(seed).integers(times.min(), times.max(), cuts, endpoint=True)
     compared = differences = 0
     first = ""
-    for cut in np.sort(instants):
+    for done, cut in enumerate(np.sort(instants), 1):
         expected = whole[whole["ts_pub_ns"] <= cut]
         found = intents_until(setup, without_future(setup, data, int(cut)), int(cut))
         compared += len(expected)
         if found.tobytes() != expected.tobytes():
             differences += 1
             first = first or f"; first at the cut {cut}: {_first(expected, found)}"
+        bar.at(done)
     text = f"cuts: {cuts}  intents compared: {compared}  differences: {differences}{first}"
     return Found(cuts, compared, differences, text)
 

@@ -51,6 +51,7 @@ BOOK_SLOTS = 8  # of a BOOK message of ten levels a side
 SLOTS = 1 << 13  # market slots between two turns; at half of it a turn is taken
 INLINED = {"_nrt": False, "forceinline": True}
 REPORTS_MAX = 4_096  # to the strategy between two turns; a power of two
+STATE_NS = 100_000_000  # a turn this long after the last states writes some, timer or not
 
 # Places in Clock.words.
 NOW = 0
@@ -65,6 +66,7 @@ EVENTS = 8
 COMPUTE_ROW = 9
 FORCED = 10  # turns taken because slots were filling up
 IS_OVERRUN = 11  # more events at one instant than there are slots
+NEXT_STATE = 12  # from this instant on a turn writes states, timer or not
 WORDS = 16
 
 # Places in Clock.options.
@@ -139,7 +141,22 @@ def rewind(clock, tapes):
     clock.words[PENDING] = earliest
     clock.words[TIMER] = NEVER
     clock.words[NOW] = earliest
+    clock.words[NEXT_STATE] = min(earliest, NEVER - STATE_NS) + STATE_NS
     return earliest
+
+
+@njit(cache=True, _nrt=False)
+def last_instant(clock, tapes):
+    """Return the instant of the last turn, or of the last event taken if that is later."""
+    latest = clock.words[NOW]
+    for i in range(clock.due.shape[0]):
+        place = clock.cursors[i, 0]
+        if place > tapes.here_spans[i, 0]:
+            latest = max(latest, tapes.here[place - 1, TS])
+        place = clock.cursors[i, 1]
+        if place > tapes.venue_spans[i, 0]:
+            latest = max(latest, tapes.venue[place - 1, TS])
+    return latest
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
@@ -342,11 +359,10 @@ def pay_funding(local, x, i, event):
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
-def write_states(clock, local, x, now):
-    """Write a STATE row of every instrument."""
+def write_states(states, first, local, now, is_timer):
+    """Write a STATE row of every instrument, from row `first` on."""
     for i in range(local.places.shape[0]):
-        row = clock.states[clock.words[STATE_COUNT]]
-        clock.words[STATE_COUNT] += 1
+        row = states[first + i]
         known = local.accounts[i]
         row["ts_ns"] = now
         row["position_steps"] = known[here.POSITION]
@@ -361,6 +377,7 @@ def write_states(clock, local, x, now):
         row["orders_sent"] = known[here.SENT]
         row["orders_rejected"] = known[here.REJECTED]
         row["instrument_id"] = i
+        row["is_timer"] = np.int64(is_timer)
 
 
 @njit(cache=True, _nrt=False)
@@ -374,10 +391,14 @@ def earliest_timer(timers):
 
 
 @njit(cache=True, _nrt=False, forceinline=True)
-def begin_turn(clock, local, x, tapes, d, now):
-    """Show the strategy the books that have changed; write states if a timer is due."""
-    if engine.has_due_timer(d.timers, now):
-        write_states(clock, local, x, now)
+def begin_turn(clock, local, tapes, d, now):
+    """Show the strategy the books that have changed; write states if a timer, or they, are due."""
+    words = clock.words
+    is_timer = engine.has_due_timer(d.timers, now)
+    if is_timer or now >= words[NEXT_STATE]:
+        write_states(clock.states, words[STATE_COUNT], local, now, is_timer)
+        words[STATE_COUNT] += local.places.shape[0]
+        words[NEXT_STATE] = now + STATE_NS
     for i in range(local.places.shape[0]):
         if local.seen[i, here.IS_DIRTY] != 0:
             here.write_book(local, tapes.events, i, clock.options[BOOK_LEVELS], now)
@@ -513,7 +534,7 @@ def run_slice(state, params, d, inputs, ends, oms, local, x, clock, tapes, slice
         if turn < instant and (source >= 0 or words[PENDING] < NEVER):
             if turn > clock.options[UNTIL]:
                 return Status.DONE.value
-            begin_turn(clock, local, x, tapes, d, turn)
+            begin_turn(clock, local, tapes, d, turn)
             ends[0, 0], ends[1, 0] = 0, oms.words[OUT_COUNT]
             ends[0, 2], ends[1, 2] = local.ring[here.TAKEN], local.ring[here.WRITTEN]
             count = engine.run_turn(state, params, d, inputs, ends[0], ends[1], turn)

@@ -2,8 +2,14 @@
 
 A snapshot clears both books and sets its levels. Diffs without a snapshot wait for the next one,
 and count here from the moment it is here: those that it holds are dropped, the others must follow
-it without a gap. Trades are taken always. Local times that are before the venue's, because its
-clock is ahead of ours, are shifted until none is.
+it without a gap. Trades are taken always.
+
+A snapshot happened at the venue behind what it holds and before the first diff that follows it, and
+is put there if its own time is another: where the venue did not say, that is when it was here.
+
+Local times may be before the venue's, because its clock is ahead of ours. By how much at most is
+noted as LOCAL_SHIFT, and the caller shifts the local times of all instruments by that: a shift for
+each would let one be seen before another that it was seen after.
 """
 
 from collections.abc import Iterator
@@ -14,6 +20,7 @@ from numba import njit
 
 from common.enums import MarketKind, Side
 from common.errors import UsageError
+from common.fixed_point import INT64_MAX
 from common.instruments import Instrument
 from common.records import LEVEL_WORD, LEVELS_PER_SLOT, SLOT_WORDS
 from processes.backtest.events import EVENT, EventKind, in_both_orders
@@ -33,6 +40,8 @@ _DEPTH_EVENT, _TRADE_EVENT = int(EventKind.DEPTH), int(EventKind.TRADE)
 _CLEAR_EVENT, _FUNDING_EVENT = int(EventKind.CLEAR), int(EventKind.FUNDING)
 _BID, _ASK = int(Side.BID), int(Side.ASK)
 
+LOCAL_SHIFT = "local_shift_ns"  # of the notes
+
 # Places in the words of a reader.
 IS_LIVE = 0  # a snapshot is there, and no gap since
 LAST_ID = 1  # of the last applied diff, or the snapshot
@@ -44,6 +53,9 @@ NEXT_FUNDING = 6  # venue's instant, 0 unknown
 STALE = 7
 GAPS = 8
 EARLY_COUNT = 9  # diffs that wait for a snapshot
+SNAPSHOT_FIRST = 10  # events of the last snapshot: rows [first, end)
+SNAPSHOT_END = 11
+DIFF_TS = 12  # venue's time of the last diff that was applied
 READER_WORDS = 16
 
 
@@ -61,7 +73,7 @@ def put_event(out, kind, side, price, qty, ts_exch_ns, ts_recv_ns):
 
 
 @njit(cache=True, _nrt=False)
-def put_levels(slots, at, ts_recv_ns, out, count):
+def put_levels(slots, at, ts_exch_ns, ts_recv_ns, out, count):
     """Write a DEPTH event per level of the message at `at`; return how many events there are."""
     bids, asks = slots[at, 6] & 0xFFFFFFFF, slots[at, 6] >> 32
     for k in range(bids + asks):
@@ -69,7 +81,7 @@ def put_levels(slots, at, ts_recv_ns, out, count):
         word = LEVEL_WORD + 2 * (k % LEVELS_PER_SLOT)
         side = _BID if k < bids else _ASK
         price, qty = slots[slot, word], slots[slot, word + 1]
-        put_event(out[count], _DEPTH_EVENT, side, price, qty, slots[at, 2], ts_recv_ns)
+        put_event(out[count], _DEPTH_EVENT, side, price, qty, ts_exch_ns, ts_recv_ns)
         count += 1
     return count
 
@@ -99,20 +111,47 @@ def put_mark(slots, at, ts_recv_ns, words, out, count):
 
 
 @njit(cache=True, _nrt=False)
+def move_snapshot(words, out, ts_min, ts_max):
+    """Put the events of the last snapshot into [ts_min, ts_max], venue's time."""
+    for row in range(words[SNAPSHOT_FIRST], words[SNAPSHOT_END]):
+        out[row]["ts_exch_ns"] = min(max(out[row]["ts_exch_ns"], ts_min), ts_max)
+
+
+@njit(cache=True, _nrt=False)
+def take_snapshot(slots, at, ts_recv_ns, words, out, count):
+    """Write the events of a snapshot; return how many events there are."""
+    ts_exch_ns = slots[at, 2] if slots[at, 2] > 0 else ts_recv_ns
+    if slots[at, 4] >= words[LAST_ID]:  # it holds the last diff
+        ts_exch_ns = max(ts_exch_ns, words[DIFF_TS])
+    words[SNAPSHOT_FIRST] = count
+    put_event(out[count], _CLEAR_EVENT, 0, 0, 0, ts_exch_ns, ts_recv_ns)
+    count = put_levels(slots, at, ts_exch_ns, ts_recv_ns, out, count + 1)
+    words[SNAPSHOT_END] = count
+    words[IS_LIVE], words[IS_FRESH], words[LAST_ID] = 1, 1, slots[at, 4]
+    return count
+
+
+@njit(cache=True, _nrt=False)
 def take_diff(slots, at, ts_recv_ns, words, out, count):
     """Write the events of a diff if it is the next one; return how many events there are."""
     first_id, last_id, previous_id = slots[at, 3], slots[at, 4], slots[at, 5]
     is_old = last_id < words[LAST_ID] if words[IS_FRESH] != 0 else last_id <= words[LAST_ID]
+    ts_exch_ns = slots[at, 2]
     if is_old:
         words[STALE] += 1
+        if words[IS_FRESH] != 0:
+            move_snapshot(words, out, ts_exch_ns, INT64_MAX)
         return count
     if not follows(words, first_id, last_id, previous_id):
         words[IS_LIVE] = 0
         words[GAPS] += 1
         return count
+    if words[IS_FRESH] != 0:
+        move_snapshot(words, out, 0, ts_exch_ns)
     words[IS_FRESH] = 0
     words[LAST_ID] = last_id
-    return put_levels(slots, at, ts_recv_ns, out, count)
+    words[DIFF_TS] = ts_exch_ns
+    return put_levels(slots, at, ts_exch_ns, ts_recv_ns, out, count)
 
 
 @njit(cache=True, _nrt=False)
@@ -157,11 +196,7 @@ def take_messages(slots, starts, instrument, offset_ns, early, words, out):
                 early[words[EARLY_COUNT]] = at
                 words[EARLY_COUNT] += 1
         elif kind == _SNAPSHOT:
-            if slots[at, 2] <= 0:
-                slots[at, 2] = ts_recv_ns  # the venue did not say
-            put_event(out[count], _CLEAR_EVENT, 0, 0, 0, slots[at, 2], ts_recv_ns)
-            count = put_levels(slots, at, ts_recv_ns, out, count + 1)
-            words[IS_LIVE], words[IS_FRESH], words[LAST_ID] = 1, 1, slots[at, 4]
+            count = take_snapshot(slots, at, ts_recv_ns, words, out, count)
             waiting = words[EARLY_COUNT]
             words[EARLY_COUNT] = 0
             for k in range(waiting):
@@ -178,7 +213,7 @@ def take_messages(slots, starts, instrument, offset_ns, early, words, out):
 def events_of(
     slots: np.ndarray, instrument_id: int, offset_ns: int, notes: dict[str, int]
 ) -> np.ndarray:
-    """Return market slots as EVENT rows in both orders.
+    """Return market slots as EVENT rows in both orders; their local times are not shifted yet.
 
     Args:
         slots: int64[n, 8], whole messages.
@@ -206,8 +241,7 @@ def events_of(
         notes[name] = notes.get(name, 0) + int(value)
     ahead = int((rows["ts_exch_ns"] - rows["ts_recv_ns"]).max()) if count else 0
     if ahead > 0:
-        rows["ts_recv_ns"] += ahead
-        notes["local_shift_ns"] = max(notes.get("local_shift_ns", 0), ahead)
+        notes[LOCAL_SHIFT] = max(notes.get(LOCAL_SHIFT, 0), ahead)
     return in_both_orders(rows)
 
 

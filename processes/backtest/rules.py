@@ -28,20 +28,23 @@ that the two can be compared fill by fill; `"hftbacktest-roi"` does what its ROI
     limits pass all else.
 12. No switch: behind the last event requests are not sent any more, so that a run ends;
     hftbacktest goes on as long as answers to new requests come.
+13. No switch: before the first and after the last row of recorded latencies a refusal is answered
+    after that row's response - request, and rows of refusals say nothing of answers. hftbacktest
+    takes their exchange time, 0, for an instant.
 
 Where the book is known order by order (order_book.py), against its L3FIFOQueueModel:
 
-13. KEEPS_HISTORY: what our fills left of an order of the history stays until somebody takes it, and
+14. KEEPS_HISTORY: what our fills left of an order of the history stays until somebody takes it, and
     what we took of it is gone. hftbacktest's history goes on as if we were not there. With the
     switch, the MODIFY or CANCEL behind a FILL puts the order back to what the history says: equal
     as long as our orders are at the touch or behind it, and less than any fill.
-14. No switch: a FILL fills so much of our orders as it is large, those at better prices first.
+15. No switch: a FILL fills so much of our orders as it is large, those at better prices first.
     hftbacktest fills all of ours that stand before the filled order at its price, and whole.
-15. No switch: a taker of ours walks the book, and what it took is gone. hftbacktest fills it whole
+16. No switch: a taker of ours walks the book, and what it took is gone. hftbacktest fills it whole
     at the best price.
-16. No switch: a MODIFY to another price moves the order to the back of the queue there.
+17. No switch: a MODIFY to another price moves the order to the back of the queue there.
     hftbacktest's queue leaves it where it was if it gets no larger.
-17. No switch: fees are 1e-8 quote, cut towards zero, as the venue's account books them.
+18. No switch: fees are 1e-8 quote, cut towards zero, as the venue's account books them.
 """
 
 CLEAR_SKIPS_ONE = 1

@@ -23,13 +23,15 @@ from processes.backtest.exchange import Exchange
 from processes.backtest.extras import load_compute_ns, load_funding, with_funding
 from processes.backtest.history import choose_kinds
 from processes.backtest.ladder import new_ladders
-from processes.backtest.latencies import load_latency
+from processes.backtest.latency_file import load_latency
 from processes.backtest.local import Local
 from processes.backtest.loop import Clock, Status, Tapes
 from processes.backtest.order_book import OrderExchange, with_order_book
+from processes.backtest.recorded import LOCAL_SHIFT
 from processes.backtest.rules import RULES
 from processes.backtest.sources import load_source
 from processes.backtest.tapes import Data, assemble
+from processes.convert.progress import SILENT, Bar
 from processes.results import FILL, STATE, Result
 from processes.risk.config import RiskConfig
 from processes.risk.limits import limit_table
@@ -46,6 +48,10 @@ ORDER_ROWS = 128  # of risk: a desk has 64 slots; the others are finished orders
 FILLS_KEPT = 4_096  # nothing is told twice here
 _BROKEN = {
     at_venue.FEE_OVERFLOW: "a fee does not fit 1e-12 quote",
+    at_venue.TOTALS_FULL: (
+        "the fees of an instrument, 1e-12 quote, or its turnover, price x quantity in steps, are"
+        " over 2^63 in all, expected less; run shorter data"
+    ),
     at_venue.RESPONSES_FULL: f"more than {at_venue.RESPONSES_MAX} answers are under way at once",
     at_venue.BOOK_FULL: "the venue's book has no room for one more order or price",
     at_venue.REQUESTS_FULL: f"more than {at_venue.REQUESTS_MAX} requests are under way at once",
@@ -169,7 +175,7 @@ def _override(tables: dict[str, Any], key: str, text: str) -> None:
     place[last] = text if is_text else value
 
 
-def load_data(setup: SetUp, paths: list[Path]) -> Data:
+def load_data(setup: SetUp, paths: list[Path], bar: Bar = SILENT) -> Data:
     """Read what is to be run.
 
     Args:
@@ -177,15 +183,17 @@ def load_data(setup: SetUp, paths: list[Path]) -> Data:
         paths: recorded runs (folders), captures (.gz, text) and event arrays (.npz); in the order
             of time if several are of one instrument. `SYMBOL=PATH` or `VENUE:SYMBOL=PATH` says
             whose a file is.
+        bar: told how many have been read.
 
     Raises:
         UsageError: a path that cannot be read, or that fits no instrument; no event at all.
     """
     notes: dict[str, int] = {}
     parts: list[list[np.ndarray]] = [[] for _ in setup.instruments]
-    for path in paths:
+    for done, path in enumerate(paths, 1):
         for i, events in load_source(path, setup.instruments, notes):
             parts[i].append(events)
+        bar.at(done)
     silent = sum(not any(len(part) for part in found) for found in parts)
     if silent == len(parts):
         symbols = ", ".join(instrument.symbol for instrument in setup.instruments)
@@ -197,10 +205,11 @@ def load_data(setup: SetUp, paths: list[Path]) -> Data:
     config, folder = setup.backtest, setup.path.resolve().parent
     choose_kinds(joined, config.exchange == "order-by-order", notes)
     for part in joined:
-        part["ts_recv_ns"] += config.feed_offset_ns
+        part["ts_recv_ns"] += notes.get(LOCAL_SHIFT, 0) + config.feed_offset_ns
     if config.funding_file:
-        for i, funding in load_funding(folder / config.funding_file, setup.instruments).items():
-            joined[i] = with_funding(joined[i], funding)
+        path = folder / config.funding_file
+        for i, funding in load_funding(path, setup.instruments, notes).items():
+            joined[i] = with_funding(joined[i], funding, notes)
     return assemble(joined, setup.instruments, notes)
 
 
@@ -252,8 +261,11 @@ class Run:
         reports = self.oms.out[: loop.REPORTS_MAX]
         return reports, (control, views(control)), (slots, views(slots))
 
-    def go(self) -> None:
+    def go(self, bar: Bar = SILENT) -> None:
         """Run to the end.
+
+        Args:
+            bar: told how many events have been taken, of those on both tapes.
 
         Raises:
             UsageError: the strategy answers itself without an end, or a limit is reached.
@@ -265,6 +277,7 @@ class Run:
                 self.state, self.setup.params, self.desk, inputs, ends, self.oms, self.local,
                 self.x, self.clock, self.tapes, SLICE_EVENTS,
             )  # fmt: skip
+            bar.at(int(self.clock.words[loop.EVENTS]))
             if status == Status.DONE:
                 return
             if status == Status.GROW:
@@ -293,6 +306,14 @@ class Run:
             raise BugError(f"backtest: status {status}, expected one of {list(_BROKEN)}")
         return f"backtest: {why}, at about {now}"
 
+    def _ends(self) -> np.ndarray:
+        """Return a STATE row per instrument: where it stands after all that has been taken."""
+        ends = np.zeros(len(self.setup.instruments), STATE)
+        last_fill_ns = self.x.fills["ts_ns"][: self.x.words[at_venue.FILL_COUNT]][-1:]
+        ts_ns = max([loop.last_instant(self.clock, self.tapes), *last_fill_ns])
+        loop.write_states(ends, 0, self.local, ts_ns, False)
+        return ends
+
     def result(self) -> Result:
         """Return what has been found out so far."""
         words = self.clock.words
@@ -301,6 +322,7 @@ class Run:
             instruments=self.setup.instruments,
             fills=self.x.fills[: self.x.words[at_venue.FILL_COUNT]].copy(),
             states=self.clock.states[: words[loop.STATE_COUNT]].copy(),
+            ends=self._ends(),
             counts={
                 "events": int(words[loop.EVENTS]),
                 "turns": int(words[loop.TURNS]),
@@ -321,14 +343,17 @@ def _doubled(array: np.ndarray) -> np.ndarray:
     return np.concatenate((array, np.zeros_like(array)))
 
 
-def run(setup: SetUp, data: Data) -> Result:
+def run(setup: SetUp, data: Data, bar: Bar = SILENT) -> Result:
     """Run a set-up on data.
+
+    Args:
+        bar: as for `Run.go`.
 
     Raises:
         UsageError: the run cannot go on; says where and why.
     """
     whole = Run(setup, data)
-    whole.go()
+    whole.go(bar)
     return whole.result()
 
 

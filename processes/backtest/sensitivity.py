@@ -7,13 +7,17 @@ import msgspec
 
 from processes.backtest.run import SetUp, run
 from processes.backtest.tapes import Data
+from processes.convert.progress import SILENT, Bar
 from processes.report.metrics import measure
 
-ADDED_NS = (0, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 20_000_000, 50_000_000, 100_000_000)
+ADDED_NS = (1_000_000, 2_000_000, 5_000_000, 10_000_000, 20_000_000, 50_000_000, 100_000_000)
 
 
 def latency_curve(
-    setup: SetUp, data: Data, added_ns: tuple[int, ...] | list[int] = ADDED_NS
+    setup: SetUp,
+    data: Data,
+    added_ns: tuple[int, ...] | list[int] = ADDED_NS,
+    bar: Bar = SILENT,
 ) -> list[tuple[int, Decimal]]:
     """Run the backtest once per added latency.
 
@@ -21,11 +25,16 @@ def latency_curve(
         setup: what is run; its own order latency is what is added to.
         data: on what.
         added_ns: added to each request and to each answer; 0 is the run itself.
+        bar: told how many have been run.
 
     Returns:
         (added, PnL in quote), in the order asked.
     """
-    return [(added, measure(run(with_latency(setup, added), data)).total.pnl) for added in added_ns]
+    curve = []
+    for done, added in enumerate(added_ns, 1):
+        curve.append((added, measure(run(with_latency(setup, added), data)).total.pnl))
+        bar.at(done)
+    return curve
 
 
 def with_latency(setup: SetUp, added_ns: int) -> SetUp:

@@ -14,13 +14,28 @@ from common.errors import UsageError
 from common.instruments import Instrument
 from processes.backtest.events import AT_LOCAL, AT_VENUE, EVENT, EventKind
 from processes.backtest.recorded import load_capture, load_run, symbols_in
+from processes.convert.hft_format import (
+    HFT_ADD,
+    HFT_AT_LOCAL,
+    HFT_AT_VENUE,
+    HFT_BUY,
+    HFT_CANCEL,
+    HFT_CLEAR,
+    HFT_DEPTH,
+    HFT_FIELDS,
+    HFT_FILL,
+    HFT_KIND_MASK,
+    HFT_MODIFY,
+    HFT_SELL,
+    HFT_SNAPSHOT,
+    HFT_TRADE,
+    steps_of,
+)
 
-# hftbacktest 2.x, "Data": the low byte of `ev` is the kind, the high bits are flags.
-HFT_FIELDS = ("ev", "exch_ts", "local_ts", "px", "qty")
-HFT_DEPTH, HFT_TRADE, HFT_CLEAR, HFT_SNAPSHOT = 1, 2, 3, 4
-HFT_ORDERS = {10: EventKind.ADD, 11: EventKind.CANCEL, 12: EventKind.MODIFY, 13: EventKind.FILL}
-HFT_AT_VENUE, HFT_AT_LOCAL, HFT_BUY, HFT_SELL = 1 << 31, 1 << 30, 1 << 29, 1 << 28
-_STEPS_MAX = float(1 << 53)  # a float counts exactly up to here
+ORDER_KINDS = {
+    HFT_ADD: EventKind.ADD, HFT_CANCEL: EventKind.CANCEL, HFT_MODIFY: EventKind.MODIFY,
+    HFT_FILL: EventKind.FILL,
+}  # fmt: skip
 
 
 def load_npz(path: Path, instrument: Instrument, notes: dict[str, int]) -> np.ndarray:
@@ -65,7 +80,7 @@ def from_hft(
 ) -> np.ndarray:
     """Return hftbacktest's events as EVENT rows; Args and Raises as in `load_npz`."""
     flags = data["ev"].astype(np.int64)
-    kinds = flags & 0xFF
+    kinds = flags & HFT_KIND_MASK
     is_depth = (kinds == HFT_DEPTH) | (kinds == HFT_SNAPSHOT)
     is_trade = kinds == HFT_TRADE
     is_clear = kinds == HFT_CLEAR
@@ -74,7 +89,7 @@ def from_hft(
     events["kind"][is_trade] = EventKind.TRADE
     events["kind"][is_clear] = EventKind.CLEAR
     if "order_id" in (data.dtype.names or ()):
-        for kind, own in HFT_ORDERS.items():
+        for kind, own in ORDER_KINDS.items():
             events["kind"][kinds == kind] = own
         is_order = events["kind"] >= EventKind.ADD
         events["trade_id"][is_order] = data["order_id"][is_order].astype(np.int64)
@@ -107,19 +122,15 @@ def on_grid(values: np.ndarray, used: np.ndarray, decimals: int, where: str) -> 
     Raises:
         UsageError: a number that is no step, negative, or too large to be exact.
     """
-    scaled = np.where(used, values, 0.0) * 10.0**decimals
-    steps = np.rint(scaled)
-    with np.errstate(invalid="ignore"):
-        wrong = ~(np.abs(scaled - steps) <= 1e-9 * np.maximum(1.0, np.abs(steps)))
-        wrong |= ~((steps >= 0) & (steps < _STEPS_MAX))
-    rows = np.flatnonzero(wrong)
+    steps, is_step = steps_of(np.where(used, values, 0.0), decimals)
+    rows = np.flatnonzero(~is_step)
     if len(rows):
         row = int(rows[0])
         raise UsageError(
             f"{where}: row {row} is {values[row]}, expected a multiple of 1e-{decimals}, not"
             " negative; check tick_size and lot_size of the instrument"
         )
-    return steps.astype(np.int64)
+    return steps
 
 
 def load_source(

@@ -1,15 +1,14 @@
 """hftbacktest's event arrays, .npz or .npy, as runs of market slots.
 
-Source: hftbacktest 2.4, types.py (the dtype and the flags) and data/validation.py (which event is
-of the exchange, of the local side, or of both). Its fields: ev, exch_ts, local_ts, px, qty,
-order_id, ival, fval; times in nanoseconds.
+Source: hftbacktest 2.4, data/validation.py: which event is of the exchange, of the local side, or
+of both.
 
 Rules:
     A depth clear without snapshot rows behind it is a bad row: no record says that.
     What the local side saw, in the order in which it saw it: events with the flag LOCAL, or all if
     the file has no such flags. The venue's time is kept with each.
     A depth clear and the snapshot rows behind it are one snapshot. It replaces the whole book here;
-    there it replaces what is between the touch and its last level.
+    there a clear of one side replaces what is between the touch and its last level.
     px and qty are floats: each is the grid step that it is the nearest float of, or a bad row.
 """
 
@@ -37,33 +36,28 @@ from processes.convert.columns import (
     TS_RECV,
     Shape,
 )
+from processes.convert.hft_format import (
+    HFT_AT_LOCAL,
+    HFT_AT_VENUE,
+    HFT_BUY,
+    HFT_CLEAR,
+    HFT_DEPTH,
+    HFT_EVENT,
+    HFT_KIND_MASK,
+    HFT_SELL,
+    HFT_SNAPSHOT,
+    HFT_TRADE,
+    steps_of,
+)
 from processes.convert.problems import SHOWN_MAX, Problems
 from processes.convert.registry import Registry
 
-EVENT = np.dtype(
-    [
-        ("ev", "<i8"),  # there unsigned; all flags are below bit 32
-        ("exch_ts", "<i8"),
-        ("local_ts", "<i8"),
-        ("px", "<f8"),
-        ("qty", "<f8"),
-        ("order_id", "<i8"),
-        ("ival", "<i8"),
-        ("fval", "<f8"),
-    ],
-    align=True,
-)
-DEPTH_EVENT, TRADE_EVENT, DEPTH_CLEAR_EVENT, DEPTH_SNAPSHOT_EVENT = 1, 2, 3, 4
-EXCH_EVENT, LOCAL_EVENT, BUY_EVENT, SELL_EVENT = 1 << 31, 1 << 30, 1 << 29, 1 << 28
-KIND_MASK = 0xFF
 VENUE = "binance-usdm"  # unless another is asked for; the arrays do not tell
 ROWS_MAX = 32_768
-STEPS_MAX = 2.0**53
-_TOLERANCE = 1e-9
 _KINDS = {
-    DEPTH_EVENT: market.DIFF,
-    DEPTH_SNAPSHOT_EVENT: market.SNAPSHOT,
-    TRADE_EVENT: market.PRINT,
+    HFT_DEPTH: market.DIFF,
+    HFT_SNAPSHOT: market.SNAPSHOT,
+    HFT_TRADE: market.PRINT,
 }
 
 
@@ -104,7 +98,7 @@ class EventSource:
         number = 0
         for events in self._read():
             if number == 0 and len(events):
-                self._is_local_only = bool((events["ev"] & (EXCH_EVENT | LOCAL_EVENT)).any())
+                self._is_local_only = bool((events["ev"] & (HFT_AT_VENUE | HFT_AT_LOCAL)).any())
             table = self._rows_of(events, number)
             number += len(events)
             if not len(table):
@@ -113,7 +107,7 @@ class EventSource:
             starts = market.group_starts(table, is_by_side=True)
             self._open = table[starts[-1] :].copy()
             yield self._write(table[: starts[-1]], starts[:-1])
-        self._check_clears(np.zeros(0, EVENT), np.zeros(0, np.int64), number)
+        self._check_clears(np.zeros(0, HFT_EVENT), np.zeros(0, np.int64), number)
         starts = market.group_starts(self._open, is_by_side=True)
         yield self._write(self._open, starts[: len(self._open)])
 
@@ -122,7 +116,7 @@ class EventSource:
         return slots[: market.write_messages(table, starts, self._books, slots)]
 
     def _read(self) -> Iterator[np.ndarray]:
-        """Yield EVENT[n]. Raises DataError."""
+        """Yield HFT_EVENT[n]. Raises DataError."""
         try:
             if not zipfile.is_zipfile(self.path):
                 with self.path.open("rb") as file:
@@ -145,32 +139,36 @@ class EventSource:
             shape, _is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
         else:
             shape, _is_fortran, dtype = np.lib.format.read_array_header_2_0(file)
-        if dtype.names != EVENT.names or dtype.itemsize != EVENT.itemsize or len(shape) != 1:
+        if (
+            dtype.names != HFT_EVENT.names
+            or dtype.itemsize != HFT_EVENT.itemsize
+            or len(shape) != 1
+        ):
             raise DataError(
                 f"{self.path}: array of {dtype} and shape {shape}, expected one dimension of"
-                f" {', '.join(EVENT.names or ())}, 64 bytes"
+                f" {', '.join(HFT_EVENT.names or ())}, 64 bytes"
             )
         left = shape[0]
         while left:
             count = min(left, ROWS_MAX)
-            data = file.read(count * EVENT.itemsize)
-            if len(data) != count * EVENT.itemsize:
+            data = file.read(count * HFT_EVENT.itemsize)
+            if len(data) != count * HFT_EVENT.itemsize:
                 self.problems.add(f"{self.path}: {left} events are missing, expected {shape[0]}")
-                data = data[: len(data) // EVENT.itemsize * EVENT.itemsize]
-                left = count = len(data) // EVENT.itemsize
+                data = data[: len(data) // HFT_EVENT.itemsize * HFT_EVENT.itemsize]
+                left = count = len(data) // HFT_EVENT.itemsize
             left -= count
             self.bytes_read = self.size_bytes * (shape[0] - left) // max(shape[0], 1)
-            yield np.frombuffer(data, EVENT)
+            yield np.frombuffer(data, HFT_EVENT)
 
     def _check_clears(self, events: np.ndarray, places: np.ndarray, number: int) -> None:
         """Tell of every clear that no snapshot row of its side and time follows.
 
         Args:
-            events: EVENT[n] behind those checked before; none: there are no more.
+            events: HFT_EVENT[n] behind those checked before; none: there are no more.
             places: of each among those of the file from `number` on.
         """
-        clears = np.flatnonzero(events["ev"] & KIND_MASK == DEPTH_CLEAR_EVENT)
-        marks = BUY_EVENT | SELL_EVENT
+        clears = np.flatnonzero(events["ev"] & HFT_KIND_MASK == HFT_CLEAR)
+        marks = HFT_BUY | HFT_SELL
         found = [
             (number + int(places[i]) + 1, int(events["ev"][i]) & marks, int(events["local_ts"][i]))
             for i in clears.tolist()
@@ -183,8 +181,9 @@ class EventSource:
             if at == len(events) and len(events):
                 self._clear = clear
                 continue
+            mask = HFT_KIND_MASK | (marks if clear[1] else 0)
             is_kept = at < len(events) and (
-                int(events["ev"][at]) & (KIND_MASK | marks) == DEPTH_SNAPSHOT_EVENT | clear[1]
+                int(events["ev"][at]) & mask == HFT_SNAPSHOT | clear[1]
                 and int(events["local_ts"][at]) == clear[2]
             )
             if not is_kept:
@@ -197,20 +196,20 @@ class EventSource:
         """Return the rows of Shape.LEVELS that the local side saw; tell of the bad ones."""
         places = np.arange(len(events))
         if self._is_local_only:
-            places = np.flatnonzero(events["ev"] & LOCAL_EVENT)
+            places = np.flatnonzero(events["ev"] & HFT_AT_LOCAL)
             events = events[places]
         if len(events):
             self._check_clears(events, places, number)
-        kinds = events["ev"] & KIND_MASK
-        sides = ((events["ev"] & BUY_EVENT) != 0).astype(np.int64)
-        sides -= (events["ev"] & SELL_EVENT) != 0
+        kinds = events["ev"] & HFT_KIND_MASK
+        sides = ((events["ev"] & HFT_BUY) != 0).astype(np.int64)
+        sides -= (events["ev"] & HFT_SELL) != 0
         price, has_price = steps_of(events["px"], self.instrument.price_grid_decimals)
         qty, has_qty = steps_of(events["qty"], self.instrument.qty_grid_decimals)
         is_known = np.isin(kinds, list(_KINDS))
-        is_clear = kinds == DEPTH_CLEAR_EVENT
+        is_clear = kinds == HFT_CLEAR
         is_good = is_known & has_price & has_qty & (price > 0)
-        is_good &= (sides != 0) | (kinds == TRADE_EVENT)
-        is_good &= (qty > 0) | (kinds != TRADE_EVENT)
+        is_good &= (sides != 0) | (kinds == HFT_TRADE)
+        is_good &= (qty > 0) | (kinds != HFT_TRADE)
         is_good &= events["local_ts"] >= 0
         bad = np.flatnonzero(~is_good & ~is_clear)
         self.problems.add_untold(max(len(bad) - SHOWN_MAX, 0))
@@ -243,18 +242,3 @@ class EventSource:
         self._last_ns = int(table[-1, TS_RECV])
         self.rows += len(table)
         return table
-
-
-def steps_of(values: np.ndarray, decimals: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (grid steps, whether each value is one).
-
-    A value is on the grid if it is the float nearest to the decimal, or off by what arithmetic
-    on such floats leaves.
-    """
-    scaled = values * 10.0**decimals
-    is_small = np.abs(scaled) < STEPS_MAX  # no NaN, no infinity
-    steps = np.rint(np.where(is_small, scaled, 0.0))
-    is_near = np.abs(steps - np.where(is_small, scaled, 1.0)) <= _TOLERANCE * np.maximum(
-        np.abs(steps), 1.0
-    )
-    return steps.astype(np.int64), is_small & is_near & (steps >= 0)

@@ -21,6 +21,9 @@ class _Silent:
         """Nobody looks."""
 
 
+SILENT: Bar = _Silent()
+
+
 class _Rich:
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
@@ -34,7 +37,7 @@ class _Rich:
 def progress_bar(what: str, total: int) -> Iterator[Bar]:
     """Show a bar on standard error while the block runs, if that is a terminal."""
     if not sys.stderr.isatty():
-        yield _Silent()
+        yield SILENT
         return
     columns = (TextColumn(what), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
                TimeRemainingColumn())  # fmt: skip

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UsageError
-from common.fixed_point import decimals_of
 from common.instruments import (
     INSTRUMENTS_MAX,
     Instrument,
@@ -16,9 +15,8 @@ from common.instruments import (
     load_facts,
 )
 from processes.feed.symbols import symbol_table
+from processes.replay.facts import default_file, facts_of
 
-DEFAULT_FILE = Path("configs", "instruments.toml")
-_ROOT = Path(__file__).resolve().parent.parent.parent
 _SYMBOL_OF_NAME = re.compile(
     r"([A-Z0-9_]+?)(?:-(?:aggTrades|trades|bookTicker|bookDepth)-|_\d{4}-\d{2})"
 )
@@ -65,7 +63,7 @@ class Registry:
         self.options = options
         self.venue = options.venue
         self.instruments: list[Instrument] = []
-        self.path = options.instruments or _default_file()
+        self.path = options.instruments or default_file()
         self._facts: dict[str, dict[str, InstrumentFacts]] = {}
         if options.instruments or self.path.exists():
             self._facts = load_facts(self.path)
@@ -133,26 +131,14 @@ class Registry:
             raise UsageError(str(error)) from None
         known = self._facts.get(self.venue, {}).get(symbol)
         options = self.options
-        tick_size = options.tick_size or (known.tick_size if known else "")
-        lot_size = options.lot_size or (known.lot_size if known else "")
-        if not tick_size or not lot_size:
+        if known is None and not (options.tick_size and options.lot_size):
             raise UsageError(
                 f"{symbol} of {self.venue} is not in {self.path}, expected"
                 f" [{self.venue}.{symbol}] there; or give --tick-size and --lot-size"
             )
+        sizes = options.tick_size, options.lot_size
         try:
-            return InstrumentFacts(
-                tick_size=tick_size,
-                lot_size=lot_size,
-                price_decimals=_decimals(
-                    options.price_decimals, known.price_decimals if known else None, tick_size
-                ),
-                qty_decimals=_decimals(
-                    options.qty_decimals, known.qty_decimals if known else None, lot_size
-                ),
-                min_notional=known.min_notional if known else "0",
-                max_qty=known.max_qty if known else "0",
-            )
+            return facts_of(known, sizes, (options.price_decimals, options.qty_decimals))
         except ValueError as error:
             raise UsageError(f"{symbol}: {error}") from None
 
@@ -161,15 +147,3 @@ def symbol_of_name(name: str) -> str:
     """Return the symbol that a vendor's file name begins with, "" if it is no such name."""
     found = _SYMBOL_OF_NAME.match(name)
     return found[1] if found else ""
-
-
-def _decimals(asked: int | None, known: int | None, size: str) -> int:
-    """Return the decimals of text: asked, known, or those of the size as it is written."""
-    if asked is not None:
-        return asked
-    return len(size.partition(".")[2]) if known is None else max(known, decimals_of(size))
-
-
-def _default_file() -> Path:
-    """Return configs/instruments.toml of the working directory, else of the source tree."""
-    return DEFAULT_FILE if DEFAULT_FILE.exists() else _ROOT / DEFAULT_FILE

@@ -17,8 +17,8 @@ from common import enums
 from common.enums import MarketKind
 from common.instruments import Instrument
 from common.records import LAYOUTS, LEVEL_WORD, LEVELS_PER_SLOT
+from processes.inspector.tail import SECRET_FIELDS, WORDS
 
-SECRET_FIELDS = {"listen_key"}
 # What market messages become: table, record of the header slot.
 TABLES = {
     MarketKind.TRADE: ("trades", "TRADE"),
@@ -46,19 +46,6 @@ RECORD_TABLES = {
     "REST_REQUEST": ("rest_requests", enums.RestKind),
     "SESSION": ("sessions", enums.SessionKind),
     "TURN": ("turns", None),
-}
-WORDS = {
-    "side": enums.Side,
-    "aggressor_side": enums.Side,
-    "order_type": enums.OrderType,
-    "time_in_force": enums.TimeInForce,
-    "exec_type": enums.ExecType,
-    "order_status": enums.OrderStatus,
-    "source": enums.ReportSource,
-    "liquidity_side": enums.LiquiditySide,
-    "reject": enums.Reject,
-    "request_kind": enums.RequestKind,
-    "reason": enums.GapReason,
 }
 _LEFT_OUT = {"kind", "slot_count", "instrument_id", *SECRET_FIELDS}
 Columns = dict[str, pl.Series]

@@ -54,6 +54,7 @@ WORDS = {
     "liquidity_side": enums.LiquiditySide,
     "reject": enums.Reject,
     "request_kind": enums.RequestKind,
+    "reason": enums.GapReason,
 }
 SECRET_FIELDS = {"listen_key"}
 

@@ -29,6 +29,7 @@ RETRY_NS = 100_000_000
 DRAIN_NS_MAX = 2_000_000_000
 DRAIN_POLL_NS = 1_000_000
 IN_ORDER = "in order"
+LATE = f"with slots left after {DRAIN_NS_MAX // NS_PER_MS} ms"
 
 
 class Clock(Protocol):
@@ -288,21 +289,42 @@ class RecorderStage:
                 self.state.close()
             self.taps, self.state = [], None
 
-    def _finish(self) -> None:
+    def _drain(self) -> str:
+        """Record what the rings still hold, and what comes while the others leave.
+
+        Returns:
+            How the recording ends: IN_ORDER, or why something may be missing.
+
+        Raises:
+            RecordingError: there is no room left.
+        """
         deadline_ns = self.clock.now_ns() + DRAIN_NS_MAX
         while True:
+            now_ns = self.clock.now_ns()
+            is_late = now_ns > deadline_ns
             is_written = any(tap.observer.is_written for tap in self.taps)  # before the last look
-            while self._move()[0]:
-                self._check_space(0)
-            is_late = self.phase < Phase.STOP_ORDERS or self.clock.now_ns() > deadline_ns
-            if not is_written or is_late:
-                break
+            self.space_due_ns = now_ns  # it writes as fast as it can: look every time
+            self._check_space(now_ns)
+            moved, _is_behind = self._move()
+            if moved and not is_late:
+                continue
+            if any(tap.observer.lag for tap in self.taps):
+                return LATE
+            if not is_written:
+                return IN_ORDER
+            if is_late or self.phase < Phase.STOP_ORDERS:
+                return "while others wrote"
             self.clock.sleep_ns(DRAIN_POLL_NS)
+
+    def _finish(self) -> None:
+        stopped = self._drain()
+        if stopped == LATE:
+            log.event("recording_cut_off", reason=stopped, alarm="the end of the run is missing")
         self._checkpoint(self.clock.now_ns())
         gaps = {tap.key: tap.gap_end for tap in self.taps if tap.gap_end}
         is_whole = self._close_files()
-        self.manifest["stopped"] = "while others wrote" if is_written else IN_ORDER
-        self.manifest["complete"] = is_whole and not is_written and not gaps
+        self.manifest["stopped"] = stopped
+        self.manifest["complete"] = is_whole and stopped == IN_ORDER and not gaps
         write_manifest(self.run, self.manifest)
         log.event(
             "recorded",

@@ -12,11 +12,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from common import clock, order_ids
-from common.errors import SegmentError
+from common.errors import SegmentError, UsageError
 from common.records import ORDER_REQUEST, TURN
 from processes.replay.checkpoints import Checkpoints
 from processes.replay.merge import RING, count_places, new_marks
-from processes.replay.strategy_run import STRATEGY_ID, StrategyRun, is_whole
+from processes.replay.strategy_run import STRATEGY_ID, NoRecording, StrategyRun, is_whole
 from processes.replay.turns import (
     DIFFERENCE,
     FOUND_WORDS,
@@ -277,12 +277,22 @@ class Replay:
 
         Returns:
             How many were taken; the next one is what differs, if it is not all.
+
+        Raises:
+            UsageError: they have sent intents, and none was recorded.
         """
         if not len(log):
             return 0
         ends = np.concatenate((log["first_sequence"][:, :INPUTS], np.empty((len(log), 1), int)), 1)
         ends[:, :INPUTS] += log["record_count"][:, :INPUTS]
         counts = log["intent_count"].astype(np.int64)
+        if isinstance(self.of.intents, NoRecording) and counts.any():
+            raise UsageError(
+                f"{self.of.run.path}: nothing of {self.of.intents.key} was recorded, and the turns"
+                f" in {self.of.log.key} have sent {counts.sum()} intents and more, expected them"
+                " beside their turns; name that ring in [recorder] rings too, or leave the list"
+                " empty to record all, and record again"
+            )
         begin = int(self.judge.machine.desk.words[at.INTENT_SEQUENCE])
         ends[:, INPUTS] = begin + np.cumsum(counts)
         intents_first = ends[:, INPUTS] - counts

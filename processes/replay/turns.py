@@ -38,7 +38,7 @@ class Machine(NamedTuple):
     """Everything that a turn works on, as kernels take it.
 
     Attributes:
-        state, params, initial_params: STATE[1], PARAMS[1], PARAMS[1].
+        state, params: STATE[1], PARAMS[1].
         desk: of the block.
         block_words: int64[n], the bytes that `state` and `desk` are views of.
         inputs: as `engine.run_turn` takes them.
@@ -50,7 +50,6 @@ class Machine(NamedTuple):
 
     state: np.ndarray
     params: np.ndarray
-    initial_params: np.ndarray
     desk: Desk
     block_words: np.ndarray
     inputs: tuple
@@ -83,8 +82,6 @@ class Recorded(NamedTuple):
 def take_turn(machine, logged):
     """Take one logged turn and write its record.
 
-    A process that attaches has the parameters of the config, whatever hooks made of them before.
-
     Args:
         machine: Machine, changed.
         logged: TURN record, read.
@@ -96,7 +93,6 @@ def take_turn(machine, logged):
     now = logged["now_ns"]
     desk = machine.desk
     if logged["kind"] == TurnKind.ATTACH:
-        machine.params[0] = machine.initial_params[0]
         engine.attach(desk, now)
         write_turn(machine.written[0], desk, machine.block_words, TurnKind.ATTACH, first, end)
     else:
@@ -219,8 +215,7 @@ def new_machine(of: StrategyRun, params: np.ndarray, inputs: Inputs) -> Machine:
     written = np.zeros(1, TURN)
     return Machine(
         state=block["state"][0],
-        params=params.copy(),
-        initial_params=params,
+        params=params,
         desk=desk_of(block, of.instrument_rows, intents),
         block_words=block.view(np.int64),
         inputs=inputs.arrays,

@@ -1,13 +1,13 @@
-"""Exact book-keeping behind the metrics: what each fill and each timer was worth, in integers.
+"""Exact book-keeping behind the metrics: what each fill and each state was worth, in integers.
 
 Money is a Python integer of one unit per backtest, 10^-`money_decimals` quote, fine enough that
 every price x quantity, every half spread, fee and funding payment is whole: sums have no error, and
 the parts of the PnL add up to it. All instruments of a backtest are taken to have one quote.
 
-A backtest starts flat. The *mark* is the mid that the strategy sees; where a side of the book is
-missing, the last one known; before the first, the first; if there is none at all, the mid at the
-last fill. A strategy that sets no timer leaves no states: its account is valued at its fills, each
-at the mid just before it.
+A backtest starts flat. The *mark* is the mid that the strategy sees, in a state or at the end;
+where a side of the book is missing, the last one known; before the first, the first; if there is
+none at all, the mid at the last fill. An account without states is valued at its fills, each at the
+mid just before it, and at the end.
 """
 
 from typing import NamedTuple
@@ -25,7 +25,7 @@ HORIZONS_NS = (
 
 
 class Series(NamedTuple):
-    """The account over time; a point per strategy timer, or per fill without one, and the end.
+    """The account over time; a point per state, or per fill if there is none, and the end.
 
     Attributes:
         ts_ns: int64[k], ascending.
@@ -52,7 +52,7 @@ class Amounts(NamedTuple):
         fees, funding: what was paid, with a minus.
         turnover, maker_turnover: price x quantity filled, and the part filled as maker.
         fill_count, filled_order_count: counts.
-        orders_sent, orders_rejected: as the last state tells them.
+        orders_sent, orders_rejected: counts.
     """
 
     pnl: int
@@ -76,7 +76,7 @@ class MarkoutSum(NamedTuple):
         fill_count: fills that have a mid then; the last ones of a run have not.
         worth: sum of side x quantity x (mid then - fill price), units.
         turnover: of those fills, units.
-        waited_ns: sum of the times from fill to mid; timers are not everywhere.
+        waited_ns: sum of the times from fill to mid; states are not everywhere.
     """
 
     horizon_ns: int
@@ -119,43 +119,45 @@ def open_account(result: Result, instrument: Instrument, decimals: int) -> Accou
     """
     fills = result.fills[result.fills["instrument_id"] == instrument.instrument_id]
     states = result.states[result.states["instrument_id"] == instrument.instrument_id]
+    end = result.ends[result.ends["instrument_id"] == instrument.instrument_id]
+    shown = np.concatenate((states, end))
     grid_decimals = instrument.price_grid_decimals + instrument.qty_grid_decimals
     half_step = 10 ** (decimals - grid_decimals) // 2
-    marks, last_mark = marks_of(states, fills)
-    amounts = sum_fills(fills, states, last_mark, half_step, decimals)
+    marks = marks_of(shown, fills)
+    amounts = sum_fills(fills, end[0], int(marks[-1]), half_step, decimals)
     return Account(
-        series=_series(states, fills, marks, last_mark, half_step, decimals, amounts.pnl),
+        series=_series(shown, fills, marks, half_step, decimals, amounts.pnl),
         amounts=amounts,
         trips=round_trips(fills, half_step, 10 ** (decimals - FEE_DECIMALS)),
-        markouts=_markouts(states, fills, half_step),
+        markouts=_markouts(shown, fills, half_step),
     )
 
 
-def marks_of(states: np.ndarray, fills: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return the mark at each state and the last one, in half price steps."""
-    bids, asks = states["bid_price_steps"], states["ask_price_steps"]
+def marks_of(shown: np.ndarray, fills: np.ndarray) -> np.ndarray:
+    """Return the mark at each of STATE[k], in half price steps."""
+    bids, asks = shown["bid_price_steps"], shown["ask_price_steps"]
     known = np.flatnonzero((bids > 0) & (asks > 0))
     if len(known) == 0:
         last = 0
         if len(fills):
             last = int(fills["mid_steps2"][-1]) or 2 * int(fills["price_steps"][-1])
-        return np.full(len(states), last, np.int64), last
-    latest = np.searchsorted(known, np.arange(len(states)), side="right") - 1
+        return np.full(len(shown), last, np.int64)
+    latest = np.searchsorted(known, np.arange(len(shown)), side="right") - 1
     rows = known[np.maximum(latest, 0)]
-    return bids[rows] + asks[rows], int(bids[known[-1]] + asks[known[-1]])
+    marks: np.ndarray = bids[rows] + asks[rows]
+    return marks
 
 
 def sum_fills(
-    fills: np.ndarray, states: np.ndarray, last_mark: int, half_step: int, decimals: int
+    fills: np.ndarray, end: np.void, last_mark: int, half_step: int, decimals: int
 ) -> Amounts:
-    """Add up one instrument's fills; what only the states know is of the last one."""
+    """Add up one instrument's fills; what they do not tell is known at the end."""
     signed = fills["side"].astype(object) * fills["qty_steps"].astype(object)
     price2 = 2 * fills["price_steps"].astype(object)
     mid2 = np.where(fills["mid_steps2"] > 0, fills["mid_steps2"].astype(object), price2)
     traded = price2 * fills["qty_steps"].astype(object)
     fees = _total(fills["fee_e12"].astype(object)) * 10 ** (decimals - FEE_DECIMALS)
-    last = states[-1] if len(states) else np.zeros(1, states.dtype)[0]
-    funding = int(last["funding_e8"]) * 10 ** (decimals - FUNDING_DECIMALS)
+    funding = int(end["funding_e8"]) * 10 ** (decimals - FUNDING_DECIMALS)
     cash = -_total(signed * price2) * half_step
     return Amounts(
         pnl=cash + _total(signed) * last_mark * half_step - fees - funding,
@@ -167,8 +169,8 @@ def sum_fills(
         maker_turnover=_total(traded[fills["maker"] == 1]) * half_step,
         fill_count=len(fills),
         filled_order_count=len(np.unique(fills["client_order_id"])),
-        orders_sent=int(last["orders_sent"]),
-        orders_rejected=int(last["orders_rejected"]),
+        orders_sent=int(end["orders_sent"]),
+        orders_rejected=int(end["orders_rejected"]),
     )
 
 
@@ -178,17 +180,37 @@ def _total(values: np.ndarray) -> int:
 
 
 def _series(
-    states: np.ndarray,
-    fills: np.ndarray,
-    marks: np.ndarray,
-    last_mark: int,
-    half_step: int,
-    decimals: int,
-    pnl: int,
+    shown: np.ndarray, fills: np.ndarray, marks: np.ndarray, half_step: int, decimals: int, pnl: int
 ) -> Series:
-    """Value the account at each timer, and at the end with the fills not yet reported then."""
+    """Value the account at each state, and at the end with all fills.
+
+    Args:
+        shown: STATE[k], the states, and the last one is the end.
+        marks: int64[k], of each.
+        pnl: at the end.
+    """
+    states = shown[:-1]
+    series = _series_of_states(states, marks[:-1], half_step, decimals)
+    if len(fills) == 0:
+        return series
     if len(states) == 0:
-        return _series_of_fills(fills, half_step, decimals)
+        series = _series_of_fills(fills, half_step, decimals)
+    held = _total(fills["side"].astype(object) * fills["qty_steps"].astype(object))
+    end_ns = max(int(fills["ts_ns"][-1]), *(int(ts_ns) for ts_ns in shown["ts_ns"][-2:]))
+    values = np.empty((2, 1), object)
+    values[:, 0] = pnl, abs(held) * int(marks[-1]) * half_step
+    return Series(
+        np.append(series.ts_ns, end_ns),
+        np.concatenate([series.equity, values[0]]),
+        np.concatenate([series.exposure, values[1]]),
+        np.append(series.position, held),
+    )
+
+
+def _series_of_states(
+    states: np.ndarray, marks: np.ndarray, half_step: int, decimals: int
+) -> Series:
+    """Value the account at each state."""
     position = states["position_steps"]
     worth = 2 * states["balance_steps2"].astype(object) + position.astype(object) * marks.astype(
         object
@@ -199,21 +221,7 @@ def _series(
         - states["funding_e8"].astype(object) * 10 ** (decimals - FUNDING_DECIMALS)
     )
     exposure = np.abs(position.astype(object)) * marks.astype(object) * half_step
-    ts_ns = states["ts_ns"]
-    if len(fills) == 0:
-        return Series(ts_ns, equity, exposure, position)
-    held = _total(fills["side"].astype(object) * fills["qty_steps"].astype(object))
-    end_ns = max(int(fills["ts_ns"][-1]), int(ts_ns[-1]))
-    end = np.empty(1, object)
-    end[0] = abs(held) * last_mark * half_step
-    equity_end = np.empty(1, object)
-    equity_end[0] = pnl
-    return Series(
-        np.append(ts_ns, end_ns),
-        np.concatenate([equity, equity_end]),
-        np.concatenate([exposure, end]),
-        np.append(position, held),
-    )
+    return Series(states["ts_ns"], equity, exposure, position)
 
 
 def _series_of_fills(fills: np.ndarray, half_step: int, decimals: int) -> Series:
@@ -254,9 +262,9 @@ def round_trips(fills: np.ndarray, half_step: int, fee_unit: int) -> list[int]:
     return trips
 
 
-def _markouts(states: np.ndarray, fills: np.ndarray, half_step: int) -> list[MarkoutSum]:
+def _markouts(shown: np.ndarray, fills: np.ndarray, half_step: int) -> list[MarkoutSum]:
     """Value the fills at the first mid that the strategy saw at least each horizon later."""
-    known = states[(states["bid_price_steps"] > 0) & (states["ask_price_steps"] > 0)]
+    known = shown[(shown["bid_price_steps"] > 0) & (shown["ask_price_steps"] > 0)]
     times, mids = known["ts_ns"], known["bid_price_steps"] + known["ask_price_steps"]
     price2 = 2 * fills["price_steps"].astype(object)
     qty = fills["qty_steps"].astype(object)

@@ -153,8 +153,7 @@ def instrument_chart(
         figure.add_trace(trace, row=1, col=1)
     if len(states) == 0:
         notes.lines.append(
-            f"{name} best bid, best ask, markouts after the fill: the strategy sets no timer that"
-            " notes them"
+            f"{name} best bid, best ask, markouts after the fill: there is no state that notes them"
         )
     position = series.position / qty_unit
     kept = notes.thin(f"{name} position", position)

@@ -12,16 +12,16 @@ Definitions
         counting; M. Magdon-Ismail and A. Atiya, "Maximum Drawdown", Risk 17(10), 2004.
     win_rate: round trips with a PnL above 0 / all finished round trips (accounts.round_trips).
     profit_factor: sum of the PnL of winning round trips / minus that of losing ones.
-    fill_ratio: orders with at least one fill / new orders sent, as the last state tells of them.
+    fill_ratio: orders with at least one fill / new orders sent, as the end tells of them.
     maker_share: turnover filled as maker / turnover.
     markout: side x quantity x (mid later - fill price), summed / turnover, in bps; above 0 is good
         for us. The mid later is the first one the strategy saw at least that long after the fill,
         and `waited_ns_mean` says how long it was; horizon 0 is the mid just before the fill.
     inventory, exposure: |position|, and |position| x mark summed over instruments; the mean over
-        the strategy's timers, the largest, and the mean weighted by how long each was held.
+        the states, the largest, and the mean weighted by how long each was held.
     pnl = pnl_spread + pnl_inventory + pnl_fees + pnl_funding, exactly (accounts.Amounts).
 
-Sampling: the equity at the first strategy timer and every `sample_ns` after, each time the last
+Sampling: the equity at the first state and every `sample_ns` after, each time the last
 value known; an incomplete last sample is left out. What cannot be computed is None, and `reasons`
 says why; there is no nan and no infinity.
 """
@@ -53,6 +53,8 @@ from processes.results import Result
 YEAR_NS = 365 * 86_400 * 1_000_000_000
 SAMPLE_NS_MIN = 1_000_000_000
 BPS = 10_000
+# Figures that a total has not: quantities of different instruments do not add.
+OF_INSTRUMENT = ("position_end", "inventory_mean", "inventory_max", "inventory_time_weighted")
 
 
 class Markout(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +74,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
         scope: "total", or venue:symbol.
         span_ns: from the first to the last point of the equity.
         sample_ns, samples: length and number of the samples behind sharpe and sortino.
-        position_end ... inventory_time_weighted: base units; None for the total.
+        position_end ... inventory_time_weighted: base units; None for the total (OF_INSTRUMENT).
         reasons: why a figure is None, by its name.
     """
 
@@ -122,14 +124,14 @@ class Books(NamedTuple):
         instruments: in the order of their ids.
         accounts: one each.
         total: of all together.
-        timer_ns: int64[k], distances of the strategy's timers.
+        state_ns: int64[k], distances of the states.
     """
 
     instruments: list[Instrument]
     decimals: int
     accounts: list[Account]
     total: Account
-    timer_ns: np.ndarray
+    state_ns: np.ndarray
 
 
 def measure(result: Result, sample_ns: int = 0) -> Metrics:
@@ -137,7 +139,7 @@ def measure(result: Result, sample_ns: int = 0) -> Metrics:
 
     Args:
         result: fills and states in order of time.
-        sample_ns: of sharpe and sortino; 0: one second, or the timers' usual distance if longer.
+        sample_ns: of sharpe and sortino; 0: one second, or the states' usual distance if longer.
     """
     return measure_parts([result], sample_ns)
 
@@ -163,7 +165,7 @@ def open_books(result: Result) -> Books:
         decimals=decimals,
         accounts=accounts,
         total=add_accounts(accounts),
-        timer_ns=np.diff(distinct(result.states["ts_ns"])),
+        state_ns=np.diff(distinct(result.states["ts_ns"])),
     )
 
 
@@ -187,8 +189,8 @@ def measure_books(parts: list[Books], sample_ns: int = 0) -> Metrics:
 
 
 def usual_sample_ns(parts: list[Books]) -> int:
-    """Return one second, or the median distance of the strategy's timers if that is longer."""
-    gaps = np.concatenate([one.timer_ns for one in parts])
+    """Return one second, or the median distance of the states if that is longer."""
+    gaps = np.concatenate([one.state_ns for one in parts])
     return max(SAMPLE_NS_MIN, int(np.median(gaps)) if len(gaps) else 0)
 
 
@@ -234,9 +236,7 @@ def figures_of(
         fill_ratio=_or_reason(
             reasons,
             "fill_ratio",
-            _ratio(
-                amounts.filled_order_count, amounts.orders_sent, "no state tells of orders sent"
-            ),
+            _ratio(amounts.filled_order_count, amounts.orders_sent, "no orders sent"),
         ),
         turnover=money(amounts.turnover),
         maker_share=_or_reason(
@@ -344,9 +344,8 @@ def _holdings(
     _add_means(reasons, found, "exposure", all_series, exposures, 10**money.decimals)
     if instrument is None:
         reason = "quantities of different instruments do not add"
-        names = ("position_end", "inventory_mean", "inventory_max", "inventory_time_weighted")
-        reasons |= dict.fromkeys(names, reason)
-        return found | dict.fromkeys(names)
+        reasons |= dict.fromkeys(OF_INSTRUMENT, reason)
+        return found | dict.fromkeys(OF_INSTRUMENT)
     sizes = [np.abs(series.position).tolist() for series in all_series]
     qty = _Money(instrument.qty_grid_decimals)
     last = all_series[-1].position
@@ -405,6 +404,6 @@ def encode(value: Any) -> bytes:
 
 
 def metric_names() -> list[str]:
-    """Return the figures that a study can rank by."""
-    texts = {"scope", "markouts", "reasons", "sample_ns"}
-    return [name for name in Figures.__struct_fields__ if name not in texts]
+    """Return the figures that a study can rank by: numbers that a total can have."""
+    others = {"scope", "markouts", "reasons", "sample_ns", *OF_INSTRUMENT}
+    return [name for name in Figures.__struct_fields__ if name not in others]

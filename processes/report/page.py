@@ -69,7 +69,8 @@ def write_report(
         path: of the HTML file; replaced if it is there.
         setup: what was run: a struct, dataclass, named tuple or dictionary; shown as a table.
         result: of the run.
-        latency_curve: (added latency in ns, PnL in quote); None: it was not measured.
+        latency_curve: (added latency in ns, PnL in quote), without the result's own, which is the
+            point at 0; None: it was not measured.
 
     Raises:
         UsageError: the file cannot be written.
@@ -143,13 +144,14 @@ def _sections(
             "Account", charts.account_chart(series, books.decimals, axis, notes), "account"
         )
     else:
-        yield _sentence("Account", "No strategy timer fired and nothing was filled.")
+        yield _sentence("Account", "There is no state and no fill.")
     for instrument, account in zip(shown, books.accounts, strict=False):
         name = charts.name_of(instrument)
-        mine = [table[table["instrument_id"] == instrument.instrument_id]
-                for table in (result.states, result.fills)]  # fmt: skip
-        if len(mine[0]) == 0 and len(mine[1]) == 0:
-            yield _sentence(f"{name}: price, own trades, position", "No states and no fills.")
+        states, fills = (table[table["instrument_id"] == instrument.instrument_id]
+                         for table in (result.states, result.fills))  # fmt: skip
+        has_prices = np.any(states["bid_price_steps"] > 0) or np.any(states["ask_price_steps"] > 0)
+        if not has_prices and len(fills) == 0:
+            yield _sentence(f"{name}: price, own trades, position", "No prices and no fills.")
             continue
         chart = charts.instrument_chart(result, instrument, account.series, axis, notes)
         key = f"instrument-{instrument.instrument_id}"
@@ -160,7 +162,7 @@ def _sections(
     else:
         yield _sentence("Markouts", "No fills.")
     if latency_curve:
-        chart = charts.latency_chart(latency_curve)
+        chart = charts.latency_chart([(0, metrics.total.pnl), *latency_curve])
         yield _picture("Latency sensitivity", chart, "latency")
     else:
         yield _sentence("Latency sensitivity", "Not measured.")
@@ -191,14 +193,13 @@ def _sentence(title: str, text: str) -> str:
 def _span(result: Result) -> tuple[int, int]:
     """Return the first and the last instant of a result that has one."""
     times = [table["ts_ns"] for table in (result.states, result.fills) if len(table)]
-    return min(int(one[0]) for one in times), max(int(one[-1]) for one in times)
+    first_ns = min(int(one[0]) for one in times)
+    return first_ns, max(int(one[-1]) for one in (*times, result.ends["ts_ns"]))
 
 
 def _when(result: Result) -> str:
     """Say what time it was, and how much there is."""
-    counted = (
-        f"{len(result.fills):,} fills, {len(np.unique(result.states['ts_ns'])):,} strategy timers"
-    )
+    counted = f"{len(result.fills):,} fills, {len(np.unique(result.states['ts_ns'])):,} states"
     if len(result.states) == 0 and len(result.fills) == 0:
         return counted
     start_ns, end_ns = _span(result)

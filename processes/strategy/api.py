@@ -23,6 +23,7 @@ from numba.extending import overload
 
 from common import kernel_cache
 from common.errors import ConfigError
+from processes.strategy.read_only import find_write
 
 HOOKS = {
     "on_start": "s, p, d",
@@ -111,7 +112,8 @@ def strategy(
         The decorator; it adds STATE and PARAMS (dtypes) and RANGES (of PARAMS) to the class.
 
     Raises:
-        TypeError: a public function of the class that is no hook, or a hook with other arguments.
+        TypeError: a public function of the class that is no hook, or a hook with other arguments,
+            or one that writes to its parameters.
     """
 
     def register(cls: type) -> type:
@@ -122,6 +124,11 @@ def strategy(
             expected = [argument.strip() for argument in HOOKS[name].split(",")]
             if len(inspect.signature(function).parameters) != len(expected):
                 raise TypeError(f"{cls.__qualname__}.{name}: expected arguments ({HOOKS[name]})")
+            if written_at := find_write(function, expected.index("p")):
+                raise TypeError(
+                    f"{cls.__qualname__}.{name}: parameters are written to at {written_at},"
+                    " expected to be read only; keep what changes in the state"
+                )
         tag = f"{cls.__module__}_{cls.__qualname__}_{source_hash(list(hooks.values()))}"
         tag = re.sub(r"\W", "_", tag)
         fields = [
@@ -161,7 +168,7 @@ def load_strategy(target: str, search_path: Path | None = None) -> type:
         sys.path.insert(0, str(search_path))
     try:
         found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError) as error:
         raise ConfigError(f"strategy: {target!r} cannot be imported: {error}") from None
     if not hasattr(found, "STATE"):
         raise ConfigError(f"strategy: {target!r} is not a strategy, expected @strategy on it")

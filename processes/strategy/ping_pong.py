@@ -13,7 +13,9 @@ class PingPong:
     """Every period, take one quantity on the side that brings the position back to zero.
 
     Flat: an IOC buy up to `slippage_steps` through the best ask. Long: an IOC sell down to
-    `slippage_steps` through the best bid. The first 16 instruments of the run are traded.
+    `slippage_steps` through the best bid, reduce-only: what a part fill has left may be worth less
+    than the venue's least notional, from which only such an order is exempt. The first 16
+    instruments of the run are traded.
     """
 
     def on_start(s, p, d):
@@ -26,9 +28,11 @@ class PingPong:
             book = d.books[i]
             if d.position[i] > 0:
                 price = max(book["bid_price_steps"][0] - p["slippage_steps"], 1)
-                side, qty = Side.ASK, min(d.position[i], p["qty_steps"])
+                side, qty, reduce_only = Side.ASK, min(d.position[i], p["qty_steps"]), 1
             else:
                 price = book["ask_price_steps"][0] + p["slippage_steps"]
-                side, qty = Side.BID, p["qty_steps"]
-            s["handle"][i] = send(d, i, side, OrderType.LIMIT, TimeInForce.IOC, price, qty, 0)
+                side, qty, reduce_only = Side.BID, p["qty_steps"], 0
+            s["handle"][i] = send(
+                d, i, side, OrderType.LIMIT, TimeInForce.IOC, price, qty, reduce_only
+            )
         set_timer(d, 0, now_ns(d) + p["period_ns"])

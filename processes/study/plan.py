@@ -20,7 +20,7 @@ COMBINATIONS_MAX = 100_000
 LESS_IS_BETTER = frozenset(
     name
     for name in metric_names()
-    if name.startswith(("max_drawdown", "inventory_", "exposure_", "orders_rejected"))
+    if name.startswith(("max_drawdown", "exposure_", "orders_rejected"))
 )
 _DECODER = msgspec.json.Decoder(float_hook=Decimal)
 
@@ -150,11 +150,6 @@ class Loaded:
         self.subject.load_setup(self.plan.config, self.plan.combinations[0])
         raise UsageError("--grid: no combination is valid")
 
-    def replace_data(self, change: Callable[[Any], Any]) -> None:
-        """Put `change` of the data in their place."""
-        self._data = {key: change(data) for key, data in self._data.items()}
-        self._cut = (), None
-
     def result_of(self, parameters: Parameters, span: tuple[int, int] | None = None) -> Result:
         """Run one combination, on all the data or on those known in [first, end).
 
@@ -210,25 +205,41 @@ def rank_key(metric: str, value: Decimal | int | float | None) -> tuple[bool, De
     return False, number if metric in LESS_IS_BETTER else -number
 
 
-def identity_of(subject: Subject, plan: Plan) -> str:
-    """Return a hash of all that results depend on besides the parameters.
+def keys_of(subject: Subject, plan: Plan) -> list[str]:
+    """Return the name of each combination's result: a hash of all that it depends on.
 
-    It covers the config with what it includes, the files that it names, every byte of the data,
-    and the sources.
+    It covers the config with what it includes, every byte of the data and whose they are, the
+    parameters, the sources, and every byte of the files that this combination names.
 
     Raises:
-        UsageError: a path cannot be read.
+        UsageError: the data or the config cannot be read.
         ConfigError: the config is wrong.
     """
-    digest = hashlib.sha256()
-    setup = subject.load_setup(plan.config, {})
-    for text in (subject.sources(setup), ",".join(Figures.__struct_fields__)):
-        digest.update(text.encode() + b"\0")
-    data = [split_symbol(path)[1] for path in plan.data]
-    for path in [plan.config, *subject.files(setup), *data]:
-        for file in files_of(path):
-            digest.update(f"{file.name} ".encode() + _hash_file(file))
-    return digest.hexdigest()
+    subject.load_setup(plan.config, {})
+    known: dict[Path, str] = {}
+
+    def content_of(path: Path) -> str:
+        if path not in known:
+            known[path] = _hash_files(path)
+        return known[path]
+
+    data = [(symbol, content_of(path)) for symbol, path in map(split_symbol, plan.data)]
+    shared = [Figures.__struct_fields__, content_of(plan.config), data]
+    keys = []
+    for parameters in plan.combinations:
+        found: list[Any] = [shared, sorted(parameters.items())]
+        try:
+            setup = subject.load_setup(plan.config, parameters)
+            found += [subject.sources(setup), [content_of(file) for file in subject.files(setup)]]
+        except TickringError:
+            pass  # `evaluate` meets it again, and tells of it
+        keys.append(hashlib.sha256(msgspec.json.encode(found)).hexdigest()[:32])
+    return keys
+
+
+def identity_of(keys: list[str]) -> str:
+    """Return a hash of all that the results of a study depend on."""
+    return hashlib.sha256("".join(keys).encode()).hexdigest()
 
 
 def split_symbol(path: Path) -> tuple[str, Path]:
@@ -256,15 +267,14 @@ def files_of(path: Path) -> list[Path]:
     return sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
 
 
-def _hash_file(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError as error:
-        raise UsageError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-
-
-def key_of(identity: str, parameters: Parameters) -> str:
-    """Return the name of one result."""
-    text = msgspec.json.encode([identity, sorted(parameters.items())])
-    return hashlib.sha256(text).hexdigest()[:32]
+def _hash_files(path: Path) -> str:
+    """Return a hash of a file, or of all files below a folder, with their names."""
+    digest = hashlib.sha256()
+    for one in files_of(path):
+        try:
+            with one.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+        except OSError as error:
+            raise UsageError(f"{one}: {(error.strerror or str(error)).lower()}") from None
+        digest.update(f"{one.name} ".encode() + content)
+    return digest.hexdigest()

@@ -50,17 +50,17 @@ def loaded_here(job: Job) -> Any:
     Raises:
         UnavailableError: this node has other files than the one that asks.
     """
-    from processes.study.plan import Loaded, Plan, identity_of
+    from processes.study.plan import Loaded, Plan, identity_of, keys_of
 
     if job.identity not in _loaded:
         module, _, function = job.subject.partition(":")
         subject = getattr(importlib.import_module(module), function)()
         data = [Path(text) for text in job.data]
         plan = Plan(Path(job.config), data, job.combinations, "pnl", 1)
-        found = identity_of(subject, plan)
+        found = identity_of(keys_of(subject, plan))
         if found != job.identity:
             raise UnavailableError(
-                f"ray: this node's config, data and sources are {found[:12]},"
+                f"ray: this node's config, data, sources and files are {found[:12]},"
                 f" expected {job.identity[:12]}: the same files on every node"
             )
         _loaded[job.identity] = Loaded(subject, plan)

@@ -1,10 +1,11 @@
 """The backtester as studies see it: see `study.Subject`."""
 
 from collections.abc import Hashable
-from importlib import metadata
 from pathlib import Path
 
 import msgspec
+import numba
+import numpy as np
 
 from processes.backtest.run import Run, SetUp, load_data, load_setup, run
 from processes.backtest.tapes import Data
@@ -44,9 +45,8 @@ def compile_loop(setup: SetUp, data: Data) -> None:
 def sources(setup: SetUp) -> str:
     """Return what changes with our sources, the strategy's, the compiler, or an included table."""
     tag = setup.strategy.STATE.names[-1]  # type: ignore[attr-defined]
-    versions = [metadata.version(name) for name in ("numba", "numpy")]
     tables = msgspec.json.encode([setup.file, setup.instruments]).decode()
-    return " ".join([str(build_hash()), tag, *versions, tables])
+    return " ".join([str(build_hash()), tag, numba.__version__, np.__version__, tables])
 
 
 def files(setup: SetUp) -> list[Path]:

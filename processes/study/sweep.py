@@ -1,10 +1,10 @@
 """`tickring sweep`: a backtest for every combination of a grid, resumable, and ranked.
 
-Each result is a line of DIR/results.jsonl, named by a hash of the parameters, the config, the data
-and the sources: what is there under that name is not computed again, and whatever changes gets
-another name. DIR/ranking.csv is written at the end, the same bytes whatever the number of processes
-or of interruptions. A combination that fails is a line too, is listed, and is tried again next
-time.
+Each result is a line of DIR/results.jsonl, named by a hash of the parameters, the config, the data,
+the sources and the files that all of them name: what is there under that name is not computed
+again, and whatever changes gets another name. DIR/ranking.csv is written at the end, the same bytes
+whatever the number of processes or of interruptions. A combination that fails is a line too, is
+listed, and is tried again next time.
 """
 
 import csv
@@ -38,7 +38,7 @@ from processes.study.plan import (
     decode,
     evaluate,
     identity_of,
-    key_of,
+    keys_of,
     rank_key,
 )
 from processes.study.results_file import ResultsFile
@@ -66,17 +66,16 @@ class Ranking(NamedTuple):
     computed: int
 
 
-def sweep(plan: Plan, identity: str, folder: Path, engine: Engine) -> Ranking:
+def sweep(plan: Plan, keys: list[str], folder: Path, engine: Engine) -> Ranking:
     """Compute what is missing in `folder`, and rank all.
 
     Args:
-        identity: of config, data and sources.
+        keys: of the combinations; see `keys_of`.
         engine: (plan, identity, rows of combinations) -> an answer or a failure of each, any order.
 
     Raises:
         UsageError, UnavailableError: see ResultsFile.
     """
-    keys = [key_of(identity, parameters) for parameters in plan.combinations]
     results = ResultsFile(folder)
     try:
         missing = [
@@ -87,7 +86,7 @@ def sweep(plan: Plan, identity: str, folder: Path, engine: Engine) -> Ranking:
         with progress_bar() as progress:
             bar = progress.add_task(LOADING, total=len(keys), completed=len(keys) - len(missing))
             progress.refresh()
-            for row, answer, failure in engine(plan, identity, missing):
+            for row, answer, failure in engine(plan, identity_of(keys), missing):
                 outcome = {"error": failure} if failure else decode(answer)
                 results.add(keys[row], plan.combinations[row], outcome)
                 progress.update(bar, advance=1, description="backtests")
@@ -260,6 +259,6 @@ def run_sweep(plan: Plan, make_subject: str, folder: Path, engine: Engine, as_js
     Raises:
         UsageError, ConfigError, UnavailableError: as told there.
     """
-    ranking = sweep(plan, identity_of(subject_of(make_subject), plan), folder, engine)
+    ranking = sweep(plan, keys_of(subject_of(make_subject), plan), folder, engine)
     show(ranking, plan.metric, folder, as_json)
     return 1 if ranking.failed else 0

@@ -25,8 +25,10 @@ from shm.ring import (
 )
 
 from tests.shm.children import fork, sched_yield, shared_words, wait_exit
+from tests.support import wait_until
 
 MESSAGES = 100_000
+SLEEPS = 200
 ROUNDS = 200_000
 _read = types.ExternalFunction("read", types.int64(types.int32, types.voidptr, types.int64))
 
@@ -84,21 +86,23 @@ def test_no_wake_up_is_lost(instance):
             if receive(consumers[1].end, seen):
                 continue
             if sleeper.try_sleep():
+                seen[2] += 1
                 epoll.poll()  # for ever, unless somebody rings
                 bell.drain()
                 sleeper.wake()
-                seen[2] += 1
 
     def write():
         producer = Producer.open(ring, MARKET)
         producer.connect_bell(bell_name)
-        send(producer.end, 0, MESSAGES)
+        for k in range(SLEEPS):
+            wait_until(lambda k=k: seen[2] > k, "the reader sleeps", 30.0)
+            send(producer.end, k * MESSAGES // SLEEPS, MESSAGES // SLEEPS)
 
     reader, writer = fork(read), fork(write)
     wait_exit(writer, "writer")
     wait_exit(reader, f"reader, asleep at message {seen[0]}")
     assert (seen[0], seen[1]) == (MESSAGES, 0)
-    assert seen[2] > 100  # it did sleep
+    assert seen[2] >= SLEEPS
     assert ring_stats(ring)["lag"] == 0
 
 

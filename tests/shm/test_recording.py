@@ -35,10 +35,25 @@ def record(run, *counts, first_sequence=0, **options):
     return writer
 
 
+OPEN = []  # by the test that runs now
+
+
 def opened(run):
+    """Open the one ring of a run; what was opened before is closed, so that loops may do it."""
+    while OPEN:
+        OPEN.pop().close()
     if not (run / "manifest.json").exists():
         write_manifest(run, {"schema": 1})
-    return Run.open(run).rings[KEY]
+    OPEN.append(Run.open(run))
+    return OPEN[-1].rings[KEY]
+
+
+@pytest.fixture(autouse=True)
+def close_opened():
+    """Close what `opened` has opened."""
+    yield
+    while OPEN:
+        OPEN.pop().close()
 
 
 def files(run, suffix=".slots"):
@@ -167,6 +182,55 @@ def test_a_start_removes_a_segment_that_was_only_begun(tmp_path, size, has_index
     assert opened(tmp_path).spans == [(0, 3)]
     record(tmp_path, 2).close()
     assert opened(tmp_path).spans == [(0, 5)]
+
+
+class Killed(BaseException):
+    """A kill -9: nothing of the process runs after it."""
+
+
+@pytest.mark.parametrize("unlinks", [0, 1, 2])
+@pytest.mark.parametrize("left", ["closed empty", "begun", "slots lost"])
+def test_a_removal_that_is_killed_leaves_what_can_be_read(tmp_path, monkeypatch, left, unlinks):
+    """A recorder that starts is killed before, between and behind the two files of a segment."""
+    record(tmp_path, 3)
+    if left == "closed empty":
+        record(tmp_path).close()
+    else:
+        path = tmp_path / KEY / f"{3:020d}.slots"
+        path.write_bytes(files(tmp_path)[0].read_bytes()[:5_000] if left == "begun" else b"")
+        path.with_suffix(".index").write_bytes(b"" if left == "begun" else bytes(64))
+    done = []
+
+    def unlink(path, missing_ok=False):
+        if len(done) == unlinks:
+            raise Killed
+        done.append(path.name)
+        os.unlink(path)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "unlink", unlink)
+        record(tmp_path)
+        raise Killed  # behind the last
+    assert len(done) == unlinks
+    if left != "slots lost" or unlinks:  # the power failed; the removal mends it
+        assert opened(tmp_path).spans == [(0, 3)]
+    record(tmp_path, 2).close()
+    assert opened(tmp_path).spans == [(0, 5)] and len(files(tmp_path)) == 2
+
+
+def test_a_segment_removed_while_a_reader_looks_is_no_error(tmp_path, monkeypatch):
+    record(tmp_path, 3)
+    record(tmp_path).close()
+    empty, real = files(tmp_path, ".index")[1], Path.stat
+
+    def stat(path, **options):
+        if path == empty:  # listed, and gone now
+            path.unlink(missing_ok=True)
+            path.with_suffix(".slots").unlink(missing_ok=True)
+        return real(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert opened(tmp_path).spans == [(0, 3)] and not empty.exists()
 
 
 def test_any_cut_leaves_the_blocks_before_it(tmp_path):

@@ -27,6 +27,7 @@ from tests.system.harness import START_S_MAX, Demo
 RUNS_MAX = 100
 SECONDS_MAX = 3_600
 KILL_AFTER_S = (1.5, 4.0)  # of trading again
+KILLS_MIN = 4  # book and strategy twice each: a second restart begins where a first one had begun
 PATIENCE = "drain_s_max = 60\nrestarts_max = 1_000\nrestart_delay_ms_max = 200"
 LINE = re.compile(
     r"intents compared: (?P<intents>\d+)  differences: (?P<intent_differences>\d+)"
@@ -101,7 +102,7 @@ def _kill_while_it_trades(
     """Kill book and strategy in turn until the time is over; return how often."""
     end_ns = clock.now_ns() + int(seconds * 1e9)
     kills = 0
-    while clock.now_ns() < end_ns or kills < 2:
+    while clock.now_ns() < end_ns or kills < KILLS_MIN:
         acks = demo.counter("risk", "acks")
         demo.wait_for(lambda acks=acks: demo.counter("risk", "acks") > acks + 3, "it trades")
         due_ns = clock.now_ns() + int(chance.uniform(*kill_after_s) * 1e9)

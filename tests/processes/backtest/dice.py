@@ -7,6 +7,7 @@ from processes.strategy.api import strategy
 from processes.strategy.desk import ORDER_SLOTS_MAX
 from processes.strategy.verbs import (
     cancel,
+    find_live_order,
     is_in_flight,
     is_live,
     is_tradable,
@@ -26,11 +27,23 @@ def draw(s, count):
 
 @strategy(params={"interval_ns": "<i8", "seed": "<i8"}, state={"x": "<i8"})
 class Dice:
-    """At every interval: change some open orders, send some new ones."""
+    """At every interval: change some open orders, send some new ones.
+
+    With interval 0 it sets no timer: now and then a book makes it take.
+    """
 
     def on_start(s, p, d):
         s["x"] = p["seed"]
-        set_timer(d, 0, now_ns(d) + p["interval_ns"])
+        if p["interval_ns"] > 0:
+            set_timer(d, 0, now_ns(d) + p["interval_ns"])
+
+    def on_book(s, p, d, i):
+        if p["interval_ns"] > 0 or not is_tradable(d, i) or find_live_order(d, i) >= 0:
+            return
+        dice = draw(s, 64)
+        if dice < 2:
+            side = Side.BID if dice == 0 else Side.ASK
+            send(d, i, side, OrderType.MARKET, TimeInForce.GTC, 0, 1 + draw(s, 10), 0)
 
     def on_timer(s, p, d, timer_id):
         for slot in range(ORDER_SLOTS_MAX):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -46,9 +47,22 @@ def test_files_are_written_and_the_counts_printed(market, tmp_path, capsys):
         assert list(csv.DictReader(file))[-1]["position"] == "0.004"
     summary = json.loads(wanted["summary"].read_text())
     assert summary["fills"] == 1 and summary["instruments"]["MADE0"]["position"] == "0.004"
-    printed = capsys.readouterr().out
+    printed, on_error = capsys.readouterr()
+    assert not on_error  # no terminal, no bar
     assert "orders_sent" in printed and "MADE0: venue made  fills 1" in printed
     assert "cuts: 100  intents compared: " in printed and "differences: 0" in printed
+
+
+def test_a_terminal_is_shown_how_far_it_is(market, tmp_path, monkeypatch, capsys):
+    config, data = market
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    report = {"report": tmp_path / "r.html"}
+    assert run(config, [data], settings=[], check_lookahead=True, **(NOTHING | report)) == 0
+    printed, on_error = capsys.readouterr()
+    for what in ("reading data", "backtest", "added latency", "lookahead"):
+        assert what in on_error
+    assert "\x1b" not in printed and printed.startswith("events")
 
 
 def test_a_lookahead_proof_without_intents_proves_nothing(market, capsys):

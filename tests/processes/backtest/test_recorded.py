@@ -11,10 +11,14 @@ from common.instruments import Instrument, InstrumentFacts
 from common.records import MARK, SLOT_WORDS
 from processes.backtest.events import AT_LOCAL, AT_VENUE, EventKind
 from processes.backtest.recorded import events_of, load_capture, load_run
+from processes.backtest.run import load_data
 from processes.backtest.sources import load_source, on_grid
 from processes.convert.importer import ImportOptions
 from processes.convert.importer import run as import_data
 from processes.convert.registry import FactOptions
+
+from tests.processes.backtest.made_market import made_setup
+from tests.processes.backtest.naive_venue import Book
 
 FACTS = InstrumentFacts(tick_size="0.1", lot_size="0.001", price_decimals=1, qty_decimals=3)
 MADE = Instrument(instrument_id=0, venue="binance-usdm", symbol="BTCUSDT", facts=FACTS)
@@ -29,12 +33,14 @@ def depth(ms: int, first: int, last: int, previous: int, bids, asks) -> str:
 
 
 def snapshot(ms: int, last: int, bids, asks) -> str:
-    return json.dumps({"lastUpdateId": last, "E": ms, "T": ms, "bids": bids, "asks": asks})
+    """Return a snapshot; ms 0: the venue does not say when it was."""
+    said = {"E": ms, "T": ms} if ms else {}
+    return json.dumps({"lastUpdateId": last, **said, "bids": bids, "asks": asks})
 
 
-def trade(ms: int, number: int, price: str, is_sale: bool) -> str:
+def trade(ms: int, number: int, price: str, is_sale: bool, symbol: str = "BTCUSDT") -> str:
     return json.dumps({
-        "e": "trade", "E": ms, "T": ms, "s": "BTCUSDT", "t": number, "p": price, "q": "0.002",
+        "e": "trade", "E": ms, "T": ms, "s": symbol, "t": number, "p": price, "q": "0.002",
         "X": "MARKET", "m": is_sale,
     })  # fmt: skip
 
@@ -53,11 +59,15 @@ LINES = [
 ]
 
 
+def write_capture(path, lines):
+    """Write lines of (ms at which it was here, text)."""
+    path.write_text("".join(f"{WALL_NS + ms * 1_000_000} {text}\n" for ms, text in lines))
+    return path
+
+
 @pytest.fixture
 def capture(tmp_path):
-    path = tmp_path / "capture.txt"
-    path.write_text("".join(f"{WALL_NS + ms * 1_000_000} {text}\n" for ms, text in LINES))
-    return path
+    return write_capture(tmp_path / "capture.txt", LINES)
 
 
 def shown(events: np.ndarray, flag: int, field: str) -> list[tuple]:
@@ -102,14 +112,81 @@ def test_a_snapshot_without_a_symbol_makes_no_book_of_a_symbol_that_is_not_there
     assert i == 0 and len(events)
 
 
-def test_a_clock_behind_the_venues_is_shifted_until_nothing_is_seen_early(capture, tmp_path):
-    early = tmp_path / "early.txt"
-    lines = capture.read_text().splitlines()
-    early.write_text("".join(f"{int(line[:19]) - 5_000_000}{line[19:]}\n" for line in lines))
-    notes: dict[str, int] = {}
-    events = load_capture(early, MADE, notes)
-    ahead = events["ts_exch_ns"] - events["ts_recv_ns"]
-    assert ahead.max() == 0 and notes["local_shift_ns"] == 3_000_000
+def book_of(events: np.ndarray, flag: int) -> tuple:
+    """Return the levels of both sides that the events of one order leave."""
+    book = Book(False, False, 1)
+    for event in events[events["flags"] & flag != 0]:
+        if event["kind"] == EventKind.DEPTH:
+            book.set(int(event["side"]), int(event["price_steps"]), int(event["qty_steps"]))
+        elif event["kind"] == EventKind.CLEAR:
+            book.clear(1, None)
+            book.clear(-1, None)
+    return book.levels[1], book.levels[-1]
+
+
+def snapshot_ms(events: np.ndarray) -> set[int]:
+    """Return when the last snapshot happened at the venue, of its CLEAR and its levels."""
+    at_venue = events[events["flags"] & AT_VENUE != 0]
+    last = int(np.flatnonzero(at_venue["kind"] == EventKind.CLEAR)[-1])
+    return set(((at_venue["ts_exch_ns"][last : last + 3] - WALL_NS) // 1_000_000).tolist())
+
+
+FIRST = [
+    (2, snapshot(T + 1, 5, [["98.0", "1.000"]], [["99.9", "1.000"]])),
+    (3, depth(T + 2, 6, 9, 5, [["99.1", "1.000"]], [])),
+]
+UNDATED = snapshot(0, 12, [["99.0", "2.000"]], [["99.5", "3.000"]])
+NEXT = depth(T + 8, 13, 15, 12, [["99.0", "0.000"]], [["99.4", "1.000"]])
+
+
+@pytest.mark.parametrize(
+    ("lines", "ms"),
+    [
+        # Its own follower has waited for it, and is earlier than it was here.
+        ([*FIRST, (4, depth(T + 3, 11, 11, 10, [["99.3", "1.000"]], [])), (9, NEXT), (10, UNDATED)],
+         8),
+        # The follower was under way when it came.
+        ([*FIRST, (10, UNDATED), (12, NEXT)], 8),
+        # Here it was before the venue says that the diff happened which it holds: clocks differ.
+        ([*FIRST, (4, depth(T + 6, 11, 11, 10, [["99.3", "1.000"]], [])), (5, UNDATED), (12, NEXT)],
+         6),
+        ([*FIRST, (4, depth(T + 6, 10, 12, 9, [["99.3", "1.000"]], [])), (5, UNDATED), (12, NEXT)],
+         6),
+        ([*FIRST, (4, UNDATED), (12, NEXT)], 4),
+    ],
+    ids=["waited", "under way", "held", "applied", "between"],
+)  # fmt: skip
+def test_an_undated_snapshot_happens_behind_what_it_holds_and_before_what_follows(
+    lines, ms, tmp_path
+):
+    events = load_capture(write_capture(tmp_path / "c.txt", lines), MADE, {})
+    assert snapshot_ms(events) == {ms}
+    assert book_of(events, AT_VENUE) == book_of(events, AT_LOCAL) == ({}, {995: 3_000, 994: 1_000})
+
+
+def test_a_snapshots_own_time_is_kept(capture, tmp_path):
+    """Between what it holds and what follows it; and undated it is put to the same instant."""
+    events = load_capture(capture, MADE, {})
+    assert snapshot_ms(events) == {1}
+    lines = [*LINES[:4], (9, snapshot(0, 8, [["99.0", "2.000"]], [["99.5", "3.000"]])), *LINES[5:]]
+    undated = write_capture(tmp_path / "undated.txt", lines)
+    assert load_capture(undated, MADE, {}).tobytes() == events.tobytes()
+
+
+def test_a_clock_behind_the_venues_is_shifted_for_all_until_nothing_is_seen_early(tmp_path):
+    """Both were here at 5 ms, one says that it happened at 8: nobody was seen before the other."""
+    setup = made_setup(tmp_path, "processes.strategy.touch_quoter:TouchQuoter",
+                       {"interval_ns": 10_000_000, "qty_steps": 5}, count=2)  # fmt: skip
+    lines = [
+        (5, trade(T + 8, 1, "99.2", True, "MADE0")), (5, trade(T + 1, 1, "99.2", True, "MADE1")),
+        (9, trade(T + 9, 2, "99.2", True, "MADE1")),
+    ]  # fmt: skip
+    data = load_data(setup, [write_capture(tmp_path / "capture.txt", lines)])
+    assert data.notes["local_shift_ns"] == 3_000_000
+    seen = [(int(e["instrument_id"]), int(e["ts_recv_ns"] - WALL_NS) // 1_000_000)
+            for e in data.events if e["flags"] & AT_LOCAL]  # fmt: skip
+    assert seen == [(0, 8), (1, 8), (1, 12)]
+    assert (data.events["ts_recv_ns"] >= data.events["ts_exch_ns"]).all()
 
 
 def test_a_recorded_run_gives_the_events_of_its_capture(capture, tmp_path):

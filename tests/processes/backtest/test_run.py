@@ -1,16 +1,16 @@
 """Whole backtests on hand-made markets whose right answer is known."""
 
 from pathlib import Path
+from typing import ClassVar
 
-import msgspec
 import numpy as np
 import pytest
 
 from common.errors import ConfigError, UsageError
+from common.fixed_point import INT64_MAX
 from processes.backtest import files, local, loop
 from processes.backtest import run as run_module
 from processes.backtest.events import EventKind, in_both_orders
-from processes.backtest.extras import load_funding, with_funding
 from processes.backtest.lookahead import check
 from processes.backtest.run import Run, load_data, load_setup, run
 from processes.backtest.tapes import assemble
@@ -152,71 +152,28 @@ def test_a_strategy_that_answers_itself_without_end_is_told_of(tmp_path):
         part.go()
 
 
-def test_funding_is_paid_on_the_position_that_the_venue_holds(tmp_path):
-    """0.005 at a mark of 200 and a rate of 0.01 is 0.01: long pays."""
-    setup = made_setup(tmp_path, TOUCH, QUOTER)
-    path = tmp_path / "funding.csv"
-    ts = START_NS + 25 * MS
-    path.write_text(f"ts_ns,symbol,rate,mark_price\n{ts},MADE0,0.01,200\n{ts},OTHER,1,1\n")
-    rows = market(*BOOK, (TRADE, -1, 999, 1, 15), (DEPTH, 1, 999, 1, 60))
-    rows = with_funding(rows, load_funding(path, setup.instruments)[0])
-    result = run(setup, assemble([rows], setup.instruments, {}))
-    assert list(result.states["funding_e8"]) == [0, 0] + [1_000_000] * 4
-    path.write_text("ts_ns,symbol,rate,mark_price\n1,MADE0,x,200\n")
-    with pytest.raises(ConfigError, match=r"funding.csv:2: .*expected ts_ns,symbol"):
-        load_funding(path, setup.instruments)
+@pytest.mark.parametrize("total", [local.FEE_E12, local.TURNOVER])
+def test_a_total_that_would_wrap_stops_the_run(total, tmp_path):
+    setup = made_setup(tmp_path, DICE, {"interval_ns": 5 * MS, "seed": 9})
+    part = Run(setup, made_data(setup, 9, 600))
+    part.local.accounts[0, total] = INT64_MAX - 1
+    with pytest.raises(UsageError, match="the fees of an instrument.* or its turnover.*expected"):
+        part.go()
 
 
-def latency_of(tmp_path, text: str, kind: str, **more):
-    """Return a set-up whose latency comes from a file."""
-    setup = made_setup(tmp_path, DICE, {"interval_ns": 5 * MS, "seed": 7})
-    (tmp_path / "latency.csv").write_text(text)
-    config = msgspec.structs.replace(
-        setup.backtest.order_latency, kind=kind, file="latency.csv", request_ns=0, response_ns=0,
-        **more,
-    )  # fmt: skip
-    backtest = msgspec.structs.replace(setup.backtest, order_latency=config)
-    file = msgspec.structs.replace(setup.file, backtest=backtest)
-    return msgspec.structs.replace(setup, file=file)
+def test_how_far_a_run_is_can_be_watched(tmp_path, monkeypatch):
+    class Watch:
+        seen: ClassVar = []
 
+        def at(self, done):
+            self.seen.append(done)
 
-def rows_text(*rows) -> str:
-    lines = [",".join(str(START_NS + t * MS if t else 0) for t in each) for each in rows]
-    return "\n".join(["request_ns,exchange_ns,response_ns", *lines]) + "\n"
-
-
-def test_recorded_latency_is_interpolated_and_a_refusal_is_told(tmp_path):
-    same = rows_text((1, 3, 5), (500, 502, 504))
-    setup = latency_of(tmp_path, same, "recorded")
-    data = made_data(setup, 7, 600)
-    constant = made_setup(tmp_path, DICE, {"interval_ns": 5 * MS, "seed": 7}, latency_ns=2 * MS)
-    quiet = run(setup, data)
-    assert quiet.fills.tobytes() == run(constant, data).fills.tobytes()
-    busy = rows_text((1, 3, 5), (100, 0, 120), (200, 0, 230), (300, 302, 304))
-    refused = run(latency_of(tmp_path, busy, "recorded"), data)
-    assert refused.counts["orders_rejected"] > quiet.counts["orders_rejected"] + 20
-
-
-def test_drawn_latency_is_the_same_for_the_same_seed(tmp_path):
-    text = rows_text(*((t, t + 1 + t % 7, t + 3 + 2 * (t % 5) + t % 7) for t in range(1, 400, 20)))
-    results = []
-    for seed in (1, 1, 2):
-        setup = latency_of(tmp_path, text, "drawn", seed=seed)
-        results.append(run(setup, made_data(setup, 7, 600)))
-    assert results[0].fills.tobytes() == results[1].fills.tobytes()
-    assert results[0].fills.tobytes() != results[2].fills.tobytes()
-    assert results[2].counts["latency_seed"] == 2
-
-
-def test_wrong_latency_files_are_refused(tmp_path):
-    for text, expected in (
-        ("a,b\n", "first line"),
-        (rows_text((5, 4, 6)), "times go back"),
-        (rows_text((5, 0, 6)), "no row with an exchange time"),
-    ):
-        setup = latency_of(tmp_path, text, "recorded")
-        with pytest.raises(ConfigError, match=expected):
-            run(setup, made_data(setup, 7, 50))
+    setup = made_setup(tmp_path, DICE, {"interval_ns": 5 * MS, "seed": 9})
+    data = made_data(setup, 9, 600)
+    monkeypatch.setattr(run_module, "SLICE_EVENTS", 100)
+    run(setup, data, Watch())
+    assert len(Watch.seen) > 5 and Watch.seen == sorted(Watch.seen)
+    assert Watch.seen[-1] == len(data.here) + len(data.venue)
 
 
 def hft_events(*rows) -> np.ndarray:
@@ -328,5 +285,9 @@ def test_files_have_the_columns_promised(tmp_path):
     assert states[-1] == f"{ts},MADE0,0.005,-0.5000,-0.000025000000,1,100.0,100.2"
     summary = files.summary_of(result)
     assert summary["instruments"]["MADE0"]["position"] == "0.005"
+    large = np.repeat(result.fills, 3)
+    large["fee_e12"] = 1 << 62  # three of them are over 2^63
+    told = files.summary_of(result._replace(fills=large))["instruments"]["MADE0"]
+    assert told["fee"] == "13835058.055282163712"
     with pytest.raises(UsageError, match="no such file"):
         files.write_summary(Path(tmp_path, "nowhere", "s.json"), summary)

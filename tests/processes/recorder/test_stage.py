@@ -9,6 +9,7 @@ import pytest
 from common.enums import Phase
 from common.records import LAYOUTS
 from processes import wiring
+from processes.recorder.stage import DRAIN_NS_MAX, LATE
 from processes.strategy import desk
 from processes.wiring import StateSpec
 from shm.segment import Header
@@ -80,6 +81,84 @@ def test_is_not_complete_if_it_leaves_before_the_others(place):
     stage.close()
     manifest = place.opened().manifest
     assert not manifest["complete"] and manifest["stopped"] == "while others wrote"
+
+
+class Ticking:
+    """A clock that goes on by 10 ms at every look."""
+
+    def __init__(self):
+        self.time_ns = SECOND_NS
+
+    def now_ns(self):
+        self.time_ns += 10_000_000
+        return self.time_ns
+
+    def sleep_ns(self, duration_ns):
+        self.time_ns += duration_ns
+
+
+def endless(place, stage, monkeypatch):
+    """Let more come whenever the recorder has looked."""
+    tap = stage.taps[0]
+    move = tap.move
+
+    def move_and_write(buffer):
+        moved = move(buffer)
+        place.write(20)
+        return moved
+
+    monkeypatch.setattr(tap, "move", move_and_write)
+    place.write(20)
+
+
+@pytest.mark.parametrize("phase", [Phase.RUNNING, Phase.STOP_ORDERS])
+def test_what_never_ends_is_recorded_until_the_deadline(place, monkeypatch, capfd, phase):
+    stage = place.begin()
+    stage.on_phase(phase, 0)
+    endless(place, stage, monkeypatch)
+    stage.clock = Ticking()
+    stage.close()
+    assert stage.clock.time_ns - SECOND_NS < DRAIN_NS_MAX + 100_000_000
+    run = place.opened()
+    assert run.manifest["stopped"] == "with slots left after 2000 ms" == LATE
+    assert not run.manifest["complete"] and run.check() == []
+    ((first, end),) = run.rings[MARKET_KEY].spans
+    assert first == 0 and end == place.written - 20 > 3_000
+    assert "alarm=" in capfd.readouterr().err
+
+
+def test_what_is_recorded_just_in_time_is_complete(place, monkeypatch):
+    """The deadline passes during the last look: nothing is left, so nothing is missing."""
+    stage = place.begin()
+    place.write(5)
+    place.leave()
+    looks = iter([0, DRAIN_NS_MAX + 1, DRAIN_NS_MAX + 2])
+    monkeypatch.setattr(stage, "clock", Ticking())
+    monkeypatch.setattr(stage.clock, "now_ns", lambda: next(looks))
+    stage.close()
+    assert place.opened().manifest["complete"]
+
+
+def test_a_disk_that_fills_up_at_the_end_stops_the_recording(place, monkeypatch, capfd):
+    stage = place.begin(free_bytes_min=1_000_000)
+    work(stage)
+    stage.on_phase(Phase.STOP_ORDERS, 0)
+    endless(place, stage, monkeypatch)
+    stage.clock = Ticking()
+    real = os.statvfs
+
+    def statvfs(path):
+        found = list(real(path))
+        found[4] = 0 if stage.clock.time_ns > 2 * SECOND_NS else found[4]  # f_bavail
+        return os.statvfs_result(found)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    stage.close()
+    assert stage.clock.time_ns < 2.1 * SECOND_NS and values_of(stage)["STOPPED"] == 1
+    assert "recording_stopped" in capfd.readouterr().err
+    run = place.opened()
+    assert "the journal needs room too" in run.manifest["stopped"]
+    assert not run.manifest["complete"] and run.check() == [] and run.rings[MARKET_KEY].spans
 
 
 def test_a_lap_is_a_gap_and_the_run_is_not_complete(place):

@@ -15,6 +15,7 @@ from processes.strategy.api import load_strategy, params_of
 from processes.strategy.desk import block_dtype
 from processes.strategy.stage import LABELS, StrategyStage
 from shm.counters import anonymous_counters
+from shm.packing import Packer
 from shm.recording import RingWriter, Run, write_manifest
 from shm.ring import anonymous_ring
 from shm.segment import Header
@@ -48,11 +49,13 @@ class RecordedSession:
         folder: of the run to be written.
         seed: of everything random.
         lost: {ring: (first, last)}: sequences that the recorder does not see.
+        segment_bytes_max: of a recorded segment.
     """
 
     layout_change = 0  # 1: the recorded strategy had other sources
 
-    def __init__(self, folder, seed=1, lost=None):
+    def __init__(self, folder, seed=1, lost=None, segment_bytes_max=1 << 28):
+        self.segment_bytes_max = segment_bytes_max
         self.random = random.Random(seed)
         self.lost = lost or {}
         self.ends = {
@@ -73,7 +76,13 @@ class RecordedSession:
         """Record into a folder, from now on."""
         self.folder = folder
         self.writers = {
-            key: RingWriter(folder, key, *RINGS[key], first_sequence=self.published(key))
+            key: RingWriter(
+                folder,
+                key,
+                *RINGS[key],
+                first_sequence=self.published(key),
+                segment_bytes_max=self.segment_bytes_max,
+            )
             for key in RINGS
         }
         header = np.zeros(PAGE_WORDS, np.int64)
@@ -277,6 +286,16 @@ def rewrite(folder, key, change):
     writer = RingWriter(folder, key, layout, capacity, first_sequence=first)
     writer.write(words)
     writer.close()
+
+
+def pack(folder):
+    """Pack all segments of a run with zstd, as a recorder does with closed ones; return them."""
+    paths = sorted(folder.rglob("*.slots"))
+    for path in paths:
+        packer = Packer(path)
+        while packer.step() is None:
+            pass
+    return paths
 
 
 def swap_two_turns(words):

@@ -22,7 +22,7 @@ from processes.replay.run import RunOptions, replay_run
 from processes.replay.strategy_run import NoRecording, StrategyRun, is_whole
 from processes.strategy.turn_log import HASHED_RECORDS
 
-from tests.processes.replay.recorded_runs import RecordedSession, rewrite, swap_two_turns
+from tests.processes.replay.recorded_runs import RecordedSession, pack, rewrite, swap_two_turns
 from tests.support import ROOT
 
 LINE = re.compile(
@@ -85,6 +85,16 @@ def test_a_session_replays_without_a_difference_and_opens_no_socket(long_run, ca
     assert f"turns 0 to {len(log) - 1}, from the fresh desk" in text
     assert "claim       byte identity: sources " in text
     assert "states      3 checkpoints compared" in text
+
+
+def test_intents_that_the_recorder_was_not_told_of_are_asked_for(copy):
+    shutil.rmtree(copy / "strategy.intent.risk")
+    with pytest.raises(
+        UsageError,
+        match="nothing of strategy.intent.risk was recorded, and the turns in strategy.turn.log"
+        " have sent [0-9]+ intents .*expected them .*name that ring in .recorder. rings",
+    ):
+        replay_run(RunOptions(path=copy, verify=True))
 
 
 def test_other_sources_of_the_strategy_make_a_weaker_claim(tmp_path, capsys, monkeypatch):
@@ -269,6 +279,21 @@ def test_a_recording_that_begins_late_begins_at_a_checkpoint(tmp_path, capsys):
     code, numbers, text = verify(session.close(), capsys)
     assert code == 1 and numbers[1] == numbers[3] == 0 and 50 < numbers[4] < 100
     assert re.search(r"turns (\d+) to \d+, from the checkpoint at turn \1", text)
+
+
+@pytest.mark.parametrize("lost", [{}, {MARKET: (900, 901)}])
+def test_packed_segments_replay_as_plain_ones(tmp_path, capsys, lost):
+    """A run of many segments, two restarts, and a lap or none."""
+    session = RecordedSession(tmp_path / "run", seed=5, lost=lost, segment_bytes_max=1 << 14)
+    session.run(300, restarts=(100, 101), checkpoints=(50, 200))
+    folder = session.close()
+    plain = verify(folder, capsys)
+    packed = pack(folder)
+    assert len(packed) > 10 and not any(path.exists() for path in packed)
+    assert verify(folder, capsys) == plain
+    code, numbers, text = plain
+    assert (code, numbers[1], numbers[3]) == (int(bool(lost)), 0, 0)
+    assert numbers[4] == 100 or lost and "from the checkpoint at turn" in text
 
 
 def test_uncompiled_kernels_decide_the_same(short_run, capsys):

@@ -74,11 +74,25 @@ def table(dtype: np.dtype, fields: tuple[str, ...], rows: list[tuple[int, ...]])
 
 
 def made_result(
-    instruments: list[Instrument], fills: list[tuple[int, ...]], states: list[tuple[int, ...]]
+    instruments: list[Instrument],
+    fills: list[tuple[int, ...]],
+    states: list[tuple[int, ...]],
+    ends: list[tuple[int, ...]] | None = None,
 ) -> Result:
-    """Return a result of rows in the order of FILL_FIELDS and STATE_FIELDS."""
+    """Return a result of rows in the order of FILL_FIELDS and STATE_FIELDS.
+
+    Args:
+        ends: one of each instrument; None: its last state, or zeros.
+    """
+    if ends is None:
+        none = {one.instrument_id: (0,) * 9 + (one.instrument_id,) for one in instruments}
+        ends = list((none | {row[-1]: row for row in sorted(states)}).values())
     return Result(
-        instruments, table(FILL, FILL_FIELDS, fills), table(STATE, STATE_FIELDS, states), {}
+        instruments,
+        table(FILL, FILL_FIELDS, fills),
+        table(STATE, STATE_FIELDS, states),
+        table(STATE, STATE_FIELDS, ends),
+        {},
     )
 
 
@@ -90,6 +104,7 @@ def results(draw) -> Result:
         instruments,
         draw(st.lists(FILL_ROWS, max_size=12)),
         draw(st.lists(STATE_ROWS, max_size=12)),
+        [(draw(st.integers(5 * S, 6 * S)), *draw(STATE_ROWS)[1:-1], i) for i in range(2)],
     )
 
 

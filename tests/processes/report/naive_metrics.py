@@ -21,6 +21,7 @@ class Naive:
             self.qty_unit[one.instrument_id] = F(1, 10**one.qty_grid_decimals)
         self.fills = {i: [f for f in result.fills if f["instrument_id"] == i] for i in ids}
         self.states = {i: [s for s in result.states if s["instrument_id"] == i] for i in ids}
+        self.ends = {i: next(s for s in result.ends if s["instrument_id"] == i) for i in ids}
 
     def price(self, fill) -> F:
         return int(fill["price_steps"]) * self.price_unit[int(fill["instrument_id"])]
@@ -39,18 +40,18 @@ class Naive:
 
     def marks(self, i) -> list[F]:
         """The mark at each state, and at the end."""
-        mids = [self.own_mid(i, state) for state in self.states[i]]
+        mids = [self.own_mid(i, state) for state in [*self.states[i], self.ends[i]]]
         known = [mid for mid in mids if mid is not None]
         if not known:
             last = F(0)
             if self.fills[i]:
                 last = self.mid_before(self.fills[i][-1])
-            return [last] * (len(mids) + 1)
+            return [last] * len(mids)
         found, now = [], known[0]
         for mid in mids:
             now = now if mid is None else mid
             found.append(now)
-        return [*found, known[-1]]
+        return found
 
     def parts(self) -> dict[str, F]:
         """The PnL split, the inventory by following the position from fill to fill."""
@@ -67,8 +68,7 @@ class Naive:
                 fees -= F(int(fill["fee_e12"]), 10**12)
             if before is not None:
                 inventory += position * (self.marks(i)[-1] - before)
-            if self.states[i]:
-                funding -= F(int(self.states[i][-1]["funding_e8"]), 10**8)
+            funding -= F(int(self.ends[i]["funding_e8"]), 10**8)
         return {"spread": spread, "inventory": inventory, "fees": fees, "funding": funding}
 
     def points(self, i) -> list[tuple[int, F, F, F]]:
@@ -94,8 +94,9 @@ class Naive:
                 held += side * self.qty(fill)
                 cash -= side * self.qty(fill) * self.price(fill) + F(int(fill["fee_e12"]), 10**12)
                 found.append((int(fill["ts_ns"]), cash + held * mid, abs(held) * mid, abs(held)))
-        elif self.fills[i]:
-            ts = max([int(self.fills[i][-1]["ts_ns"])] + [point[0] for point in found])
+        if self.fills[i]:
+            ends = int(self.fills[i][-1]["ts_ns"]), int(self.ends[i]["ts_ns"])
+            ts = max([*ends, *(int(state["ts_ns"]) for state in self.states[i])])
             alone = Naive(self.result, [i])
             held = sum((int(f["side"]) * self.qty(f) for f in self.fills[i]), F(0))
             pnl = sum(alone.parts().values(), F(0))
@@ -195,7 +196,7 @@ class Naive:
                     mid, at = None, int(fill["ts_ns"])
                     if horizon == 0 and fill["mid_steps2"]:
                         mid = self.mid_before(fill)
-                    for state in self.states[i] if horizon else []:
+                    for state in [*self.states[i], self.ends[i]] if horizon else []:
                         mid, at = self.own_mid(i, state), int(state["ts_ns"])
                         if at >= fill["ts_ns"] + horizon and mid is not None:
                             break

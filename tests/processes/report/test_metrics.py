@@ -54,7 +54,7 @@ def check_against_naive(figures: Figures, naive: Naive) -> None:
     fills = [fill for i in naive.ids for fill in naive.fills[i]]
     assert figures.fills == len(fills)
     orders = sum(len({int(f["client_order_id"]) for f in naive.fills[i]}) for i in naive.ids)
-    sent = sum(int(naive.states[i][-1]["orders_sent"]) for i in naive.ids if naive.states[i])
+    sent = sum(int(naive.ends[i]["orders_sent"]) for i in naive.ids)
     assert close(figures.fill_ratio, F(orders, sent) if sent else None)
     curve = naive.curve()
     times, exposures = [point[0] for point in curve], [point[2] for point in curve]
@@ -131,7 +131,7 @@ def test_no_fills_and_no_states():
     assert found.pnl == found.max_drawdown == found.turnover == 0
     assert found.sharpe is None and found.reasons["sharpe"] == "0 samples, expected at least 2"
     assert found.reasons["win_rate"] == found.reasons["profit_factor"] == "no round trip"
-    assert found.reasons["fill_ratio"] == "no state tells of orders sent"
+    assert found.reasons["fill_ratio"] == "no orders sent"
     assert found.reasons["maker_share"] == "no fills"
     assert found.reasons["exposure_mean"] == "no states"
     check_reasons(found)
@@ -210,9 +210,10 @@ def test_drawdown_counts_the_start_and_goes_on_over_parts():
 def test_parts_add_up():
     """Two runs after each other: money and counts add, samples do not cross the border."""
     one, two = trading_day(seed=1, timers=400), trading_day(seed=2, timers=300)
-    later = Result(two.instruments, two.fills.copy(), two.states.copy(), {})
+    later = Result(two.instruments, two.fills.copy(), two.states.copy(), two.ends.copy(), {})
     later.fills["ts_ns"] += 1000 * S
     later.states["ts_ns"] += 1000 * S
+    later.ends["ts_ns"] += 1000 * S
     joined = measure_parts([one, later])
     alone = [measure(one), measure(later)]
     for name in ("pnl", "turnover", "fills", "orders_sent", "round_trips", "samples", "span_ns"):
@@ -230,7 +231,12 @@ def test_figures_are_json():
     assert set(metrics.metric_names()) < set(found)
 
 
-@pytest.mark.parametrize("name", ["position_end", "inventory_mean"])
+def test_a_total_can_have_every_metric_that_is_offered():
+    found = measure(trading_day()).total
+    assert [name for name in metrics.metric_names() if getattr(found, name) is None] == []
+
+
+@pytest.mark.parametrize("name", metrics.OF_INSTRUMENT)
 def test_quantities_of_different_instruments_do_not_add(name):
     found = measure(made_result([BTC, SHIB], [], [])).total
     assert getattr(found, name) is None

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from common.errors import UsageError
 from processes.report import charts, page
+from processes.report.metrics import measure
 from processes.report.page import write_report
 from processes.results import Result
 
@@ -38,12 +39,15 @@ def body_of(page: str) -> str:
 def test_page_has_every_part(tmp_path):
     result = trading_day(timers=300)
     setup = SetUp(Inner(1.5, ["BTCUSDT"]), "made")
-    write_report(tmp_path / "r.html", setup, result, [(1_000_000, Decimal("-1.5")), (0, 2)])
+    write_report(tmp_path / "r.html", setup, result, [(2_000_000, 2), (1_000_000, Decimal("-1.5"))])
     page = (tmp_path / "r.html").read_text()
     body = body_of(page)
     for key in ("account", "instrument-0", "instrument-1", "markouts", "split", "latency"):
         assert f'<div id="{key}"' in body, key
         assert f'Plotly.newPlot(                        "{key}"' in body
+    own = float(measure(result).total.pnl)
+    latency = body[body.index('<div id="latency"') :]
+    assert re.search(r'"x":\[0\.0,1\.0,2\.0\],"y":(\S+?)\]', latency)[1] == f"[{own},-1.5,2.0"
     assert "quantities of different instruments do not add" in body
     assert "<td>strategy.edge_bps</td>" in body and "made" in body
     assert "2024-08-08 00:00:00" in body or "2024-08-07 23:59:59" in body
@@ -62,7 +66,7 @@ def test_page_fetches_nothing(tmp_path):
 def test_names_from_files_are_escaped(tmp_path):
     evil = msgspec.structs.replace(BTC, symbol=EVIL, venue="<i>")
     result = trading_day(timers=60)
-    result = Result([evil, result.instruments[1]], result.fills, result.states, {})
+    result = Result([evil, result.instruments[1]], result.fills, result.states, result.ends, {})
     write_report(tmp_path / "r.html", {"strategy": {EVIL: EVIL}}, result, [(0, 1)])
     page = (tmp_path / "r.html").read_text()
     assert EVIL not in page and "<i>" not in body_of(page) and 'alert("x")' not in page
@@ -114,11 +118,24 @@ def test_poor_runs_have_a_page_too(tmp_path, result):
     assert "Not measured." in body
 
 
+def test_an_instrument_without_prices_and_fills_has_no_picture(tmp_path):
+    day = trading_day(timers=300)
+    states = day.states.copy()
+    silent = states["instrument_id"] == 1
+    for field in ("bid_price_steps", "ask_price_steps"):
+        states[field][silent] = 0
+    fills = day.fills[day.fills["instrument_id"] == 0]
+    write_report(tmp_path / "r.html", {}, day._replace(states=states, fills=fills))
+    body = body_of((tmp_path / "r.html").read_text())
+    assert "No prices and no fills." in body
+    assert '"instrument-0"' in body and '"instrument-1"' not in body
+
+
 def test_a_strategy_without_timers_has_its_position_drawn(tmp_path):
     day = trading_day(timers=300)
     write_report(tmp_path / "r.html", {}, day._replace(states=day.states[:0]))
     body = body_of((tmp_path / "r.html").read_text())
-    assert re.search("BTCUSDT best bid, best ask, markouts .* the strategy sets no timer", body)
+    assert re.search("BTCUSDT best bid, best ask, markouts .* there is no state", body)
     assert body.count('"name":"position"') == 2 and '"name":"equity"' in body
 
 
@@ -147,7 +164,7 @@ def test_time_axis_suits_the_span(span_s, unit):
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium to draw the page")
 def test_a_browser_draws_it(tmp_path):
     """The page's own scripts run under its policy, and each picture has its lines."""
-    write_report(tmp_path / "r.html", {}, trading_day(timers=300), [(0, 1), (1_000_000, 0)])
+    write_report(tmp_path / "r.html", {}, trading_day(timers=300), [(1_000_000, 0)])
     found = subprocess.run(
         ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
          f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=8000",

@@ -27,6 +27,7 @@ from processes.strategy import engine
 
 SESSION_BASE = order_ids.pack(7, 0, 0)
 CAPACITY = 64
+TAKEN = ("side", "price_steps", "order_qty_steps", "reduce_only", "time_in_force")
 
 
 def views(words):
@@ -147,3 +148,23 @@ class Harness:
             values["order_status"] = OrderStatus.CANCELED
             values["leaves_qty_steps"] = 0
         self.report(ReportKind.EXECUTION, **{**values, **fields})
+
+    def see(self, *mids, i=0, advance_ns=10, **options):
+        """Show books around these mids, one a turn; return the intents of the last."""
+        for mid in mids:
+            self.book(i, [(mid - 1, 5)], [(mid + 1, 5)], **options)
+            intents = self.turn(advance_ns)
+        return intents
+
+
+def begun(cls, params, position=0):
+    """Return a harness whose strategy holds a position of the first instrument and may act."""
+    h = Harness(cls, params)
+    h.ready((position, 0))
+    h.turn()
+    return h
+
+
+def shown(intents, fields=TAKEN):
+    """Return the fields of each intent as a tuple."""
+    return [tuple(int(one[name]) for name in fields) for one in intents]

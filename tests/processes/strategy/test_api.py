@@ -2,7 +2,6 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 from types import FunctionType
 
 import numpy as np
@@ -171,56 +170,6 @@ def test_an_edit_in_a_users_helper_is_seen_and_a_revert_too(tmp_path):
         results.append(run_user_strategy(tmp_path))
     assert [value for value, _tag in results] == [1, 7, 1]
     assert results[0] == results[2] != results[1]
-
-
-SCENARIO = textwrap.dedent(
-    """
-    import sys
-    sys.path.insert(0, %r)
-    from common import kernel_cache
-    kernel_cache.configure()
-    import random
-    from processes.strategy import api
-    from tests.processes.strategy.harness import Harness
-    cls = api.load_strategy("processes.strategy.market_maker:MarketMaker")
-    h = Harness(cls, dict(edge_bps=1.0, skew_bps=0.5, smoothing=0.3, requote_bps=0.2,
-                          clip_notional=100.0, position_clips_max=3, stale_ns_max=10_000))
-    h.d.instruments["qty_grid_decimals"] = 3
-    h.ready([2, -3])
-    random.seed(5)
-    out = b""
-    waiting = []
-    for step in range(200):
-        mid = 100_000 + random.randint(-40, 40)
-        bids = [(mid - k, random.randint(1, 50)) for k in range(1, random.randint(2, 12))]
-        asks = [(mid + k, random.randint(1, 50)) for k in range(1, random.randint(2, 12))]
-        h.book(step %% 2, bids, asks, invalid=step %% 37 == 36)
-        while waiting and random.random() < 0.7:
-            h.answer(waiting.pop(0))
-        intents = h.turn(advance_ns=random.randint(1, 4000))
-        waiting += list(intents)
-        out += intents.tobytes()
-    import hashlib
-    print(len(out) // 128, hashlib.sha256(out + h.block.tobytes()).hexdigest())
-    """
-)
-
-
-def test_compiled_and_uncompiled_decide_the_same():
-    """200 turns of the market maker: every intent and the whole state block, byte for byte."""
-    results = []
-    for flag in ("0", "1"):
-        done = subprocess.run(
-            [sys.executable, "-c", SCENARIO % str(ROOT)],
-            env={**os.environ, "NUMBA_DISABLE_JIT": flag},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        results.append(done.stdout.split())
-    assert results[0] == results[1]
-    assert int(results[0][0]) > 20
 
 
 def test_state_record_is_named_after_its_sources():

@@ -3,7 +3,7 @@ import pytest
 from common.enums import ExecType, OrderStatus, Side, TimeInForce
 from processes.strategy.liquidation import Liquidation
 
-from tests.processes.strategy.harness import Harness
+from tests.processes.strategy.harness import Harness, shown
 
 # Four ticks against an average of forty; a trade is 10 steps, the usual volume of the window 40.
 PARAMS = {
@@ -35,11 +35,6 @@ def trade(h, *trades, i=0):
         h.trade(i, price, qty)
         intents = h.turn(advance_ns=10)
     return intents
-
-
-def shown(intents):
-    fields = ("side", "price_steps", "order_qty_steps", "reduce_only", "time_in_force")
-    return [tuple(int(one[name]) for name in fields) for one in intents]
 
 
 def show_usual(h, count, i=0):

@@ -5,7 +5,8 @@ import pytest
 from common.enums import ExecType, OrderStatus, RequestKind, Side, TimeInForce
 from processes.strategy.mean_reversion import MeanReversion
 
-from tests.processes.strategy.harness import Harness
+from tests.processes.strategy.harness import Harness, begun
+from tests.processes.strategy.harness import shown as fields_of
 
 # Four samples, one each 100 ns. One clip is 10 steps, the position at most two.
 PARAMS = {
@@ -24,24 +25,17 @@ STEADY = [100_000, 100_000, 100_000]
 BUY = (RequestKind.NEW, Side.BID, 99_899, 10)
 
 
-def started(position=0, **params):
-    h = Harness(MeanReversion, {**PARAMS, **params})
-    h.ready((position, 0))
-    h.turn()
-    return h
+def started(position=0):
+    return begun(MeanReversion, PARAMS, position)
 
 
-def see(h, *mids, i=0, **options):
+def see(h, *mids, i=0):
     """Show books around these mids, one a sample; return the intents of the last."""
-    for mid in mids:
-        h.book(i, [(mid - 1, 5)], [(mid + 1, 5)], **options)
-        intents = h.turn(advance_ns=100)
-    return intents
+    return h.see(*mids, i=i, advance_ns=100)
 
 
 def shown(intents):
-    fields = ("kind", "side", "price_steps", "order_qty_steps")
-    return [tuple(int(one[name]) for name in fields) for one in intents]
+    return fields_of(intents, ("kind", "side", "price_steps", "order_qty_steps"))
 
 
 def test_z_is_the_textbooks():

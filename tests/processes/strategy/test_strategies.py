@@ -1,6 +1,7 @@
 import pytest
 
-from common.enums import ExecType, OrderType, RequestKind, Side, TimeInForce
+from common.enums import ExecType, OrderType, Reject, RequestKind, Side, TimeInForce
+from processes.risk.limits import check_filters
 from processes.strategy.market_maker import MarketMaker
 from processes.strategy.ping_pong import PingPong
 
@@ -111,3 +112,20 @@ def test_ping_pong_buys_when_flat_and_sells_when_long():
     assert {(int(i["order_type"]), int(i["time_in_force"])) for i in intents} == {
         (OrderType.LIMIT, TimeInForce.IOC)
     }
+
+
+def test_ping_pong_sells_what_a_part_fill_left_below_the_least_notional():
+    h = Harness(PingPong, {"qty_steps": 3, "period_ns": 100, "slippage_steps": 2})
+    h.d.instruments["max_qty_steps"] = 100
+    h.d.instruments["min_notional_steps2"] = 2 * 999_898
+    h.ready((0, 1))
+    for i in range(2):
+        h.book(i, BIDS, ASKS)
+    h.turn()
+    intents = h.turn(advance_ns=200)
+    assert shown(intents)[0] == (RequestKind.NEW, Side.ASK, 999_898, 1)
+    for intent in intents:
+        terms = [int(intent[name]) for name in ("price_steps", "order_qty_steps", "reduce_only")]
+        assert terms[2] == (intent["side"] == Side.ASK)
+        assert check_filters.py_func(h.d.instruments[0], *terms) == Reject.NONE
+    assert check_filters.py_func(h.d.instruments[0], 999_898, 1, 0) == Reject.MIN_NOTIONAL

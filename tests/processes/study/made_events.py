@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from processes.backtest.sources import (
+from processes.convert.hft_format import (
     HFT_AT_LOCAL,
     HFT_AT_VENUE,
     HFT_BUY,
     HFT_CLEAR,
     HFT_DEPTH,
+    HFT_EVENT,
     HFT_SELL,
     HFT_TRADE,
 )
@@ -19,13 +20,6 @@ from processes.backtest.sources import (
 from tests.support import ROOT
 
 S = 1_000_000_000
-HFT_EVENT = np.dtype(
-    [
-        ("ev", "<u8"), ("exch_ts", "<i8"), ("local_ts", "<i8"), ("px", "<f8"), ("qty", "<f8"),
-        ("order_id", "<u8"), ("ival", "<i8"), ("fval", "<f8"),
-    ],
-    align=True,
-)  # fmt: skip
 START_NS = 1_723_075_200 * S
 CONFIG = """
 instruments_file = "instruments.toml"

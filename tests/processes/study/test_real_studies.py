@@ -3,7 +3,6 @@
 import json
 import sys
 from decimal import Decimal
-from functools import partial
 
 import numpy as np
 import pytest
@@ -12,17 +11,17 @@ from common import kernel_cache
 from processes import cli
 from processes.backtest.events import AT_LOCAL
 from processes.backtest.run import load_data, load_setup, run
-from processes.backtest.sensitivity import latency_curve, with_latency
+from processes.backtest.sensitivity import ADDED_NS, latency_curve, with_latency
 from processes.report.metrics import measure
 from processes.report.page import write_report
-from processes.study.plan import Loaded, identity_of, plan_of
+from processes.study.plan import Loaded, keys_of, plan_of
 from processes.study.results_file import FILE_NAME
 from processes.study.subject import BACKTESTER, backtester
 from processes.study.sweep import RANKING_NAME, engine_of, run_sweep
 from processes.study.walk_forward import walk_forward, windows_of
 from processes.study.windows import cut, span_of
 
-from tests.processes.study.made_events import S, write_events, write_setup
+from tests.processes.study.made_events import START_NS, S, write_events, write_setup
 
 GRID = ["interval_ns=100_000_000,250_000_000,1_000_000_000", "qty_steps=5,10"]
 
@@ -31,10 +30,6 @@ GRID = ["interval_ns=100_000_000,250_000_000,1_000_000_000", "qty_steps=5,10"]
 def market(tmp_path_factory):
     folder = tmp_path_factory.mktemp("market")
     return write_setup(folder), write_events(folder / "events.npz")
-
-
-def replaced(events, data):
-    return data._replace(events=events)
 
 
 def test_results_are_bit_equal_for_any_number_of_processes(market, tmp_path, capsys):
@@ -97,8 +92,9 @@ def test_what_comes_later_changes_no_choice(market):
         other = data.events.copy()
         late = (other["ts_exch_ns"] >= window.middle_ns) & (other["flags"] & AT_LOCAL != 0)
         other["qty_steps"][late] = other["qty_steps"][late][::-1] * 3 % 7_000 + 1
-        loaded.replace_data(partial(replaced, other))
-        after = walk_forward(plan, loaded, windows)
+        changed = data._replace(events=other)
+        subject = backtester()._replace(load_data=lambda setup, paths, now=changed: now)
+        after = walk_forward(plan, Loaded(subject, plan), windows)
         assert [s.chosen for s in after[: row + 1]] == [s.chosen for s in before[: row + 1]]
         for old, new in zip(before[:row], after[:row], strict=True):
             assert old.result.states.tobytes() == new.result.states.tobytes()
@@ -114,6 +110,7 @@ def test_added_latency_is_added_to_each_way(market):
     data = load_data(setup, [events])
     curve = latency_curve(setup, data, [0, 5_000_000, 80_000_000])
     assert curve[0] == (0, measure(run(setup, data)).total.pnl)
+    assert 0 not in ADDED_NS  # the report has that one
     assert curve[1] == (5_000_000, measure(run(slower, data)).total.pnl)
     assert len({pnl for _added, pnl in curve}) == 3
 
@@ -122,30 +119,58 @@ def test_a_report_of_a_real_run(market, tmp_path):
     config, events = market
     setup = load_setup(config, {})
     data = load_data(setup, [events])
-    write_report(tmp_path / "r.html", setup, run(setup, data), latency_curve(setup, data, [0]))
+    curve = latency_curve(setup, data, [1_000_000])
+    write_report(tmp_path / "r.html", setup, run(setup, data), curve)
     body = (tmp_path / "r.html").read_text().partition("<body>")[2]
     assert "<td>file.backtest.fees.regular.maker</td>" in body
     assert '<td>params.interval_ns</td><td class="value">100000000</td>' in body
 
 
-def test_the_identity_covers_the_files_that_the_config_names(market):
+def test_a_key_covers_the_files_that_the_config_names(market):
     config, events = market
     plan = plan_of(config, [events], [], "pnl", 1)
-    before = identity_of(backtester(), plan)
-    assert identity_of(backtester(), plan) == before
+    before = keys_of(backtester(), plan)
+    assert keys_of(backtester(), plan) == before
     named = config.parent / "instruments.toml"
     text = named.read_text()
     named.write_text(text + "\n")
-    assert identity_of(backtester(), plan) != before
+    assert keys_of(backtester(), plan) != before
     named.write_text(text)
-    assert identity_of(backtester(), plan) == before
+    assert keys_of(backtester(), plan) == before
     (config.parent / "more.toml").write_text('include = "c.toml"\n')
     plan = plan._replace(config=config.parent / "more.toml")
-    including = identity_of(backtester(), plan)
+    including = keys_of(backtester(), plan)
     text = config.read_text()
     config.write_text(text.replace('taker = "0.0005"', 'taker = "0.0004"'))
-    assert identity_of(backtester(), plan) != including
+    assert keys_of(backtester(), plan) != including
     config.write_text(text)
+
+
+def test_a_sweep_sees_a_change_in_a_file_that_only_the_grid_names(market, tmp_path, capsys):
+    """The config names no funding; of two files that the grid names one is changed."""
+    config, events = market
+    files = [config.parent / name for name in ("a.csv", "b.csv")]
+    line = f"ts_ns,symbol,rate,mark_price\n{START_NS + 20 * S},BTCUSDT,{{}},60000\n"
+    for file, rate in zip(files, ("0.001", "0.002"), strict=True):
+        file.write_text(line.format(rate))
+    plan = plan_of(config, [events], ["funding_file=a.csv,b.csv"], "pnl_funding", 1)
+
+    def funding():
+        engine = engine_of("local", BACKTESTER, "")
+        assert run_sweep(plan, BACKTESTER, tmp_path, engine, True) == 0
+        found = json.loads(capsys.readouterr().out)
+        amounts = {
+            row["parameters"]["funding_file"]: row["figures"]["pnl_funding"]
+            for row in found["rows"]
+        }
+        return found["computed"], amounts["a.csv"], amounts["b.csv"]
+
+    _, first, second = funding()
+    assert second == pytest.approx(2 * first) and first != 0
+    assert funding() == (0, first, second)
+    files[1].write_text(line.format("0.003"))
+    computed, same, changed = funding()
+    assert (computed, same) == (1, first) and changed == pytest.approx(3 * first)
 
 
 def test_data_are_read_once_for_each_way_in_which_set_ups_want_them(market):

@@ -1,6 +1,5 @@
 import json
 from fractions import Fraction
-from functools import partial
 
 import numpy as np
 import pytest
@@ -24,8 +23,13 @@ def plan_for(tmp_path, grid=GRID, metric="pnl", jobs=1):
     return plan_of(tmp_path / "c.toml", [tmp_path / "market"], grid, metric, jobs)
 
 
-def replaced(prices, data):
-    return data._replace(prices=prices)
+def loaded_with(plan, prices, subject=FAKE):
+    """Return the data of a plan with other prices."""
+
+    def load_data(setup, paths):
+        return subject.load_data(setup, paths)._replace(prices=prices)
+
+    return Loaded(subject._replace(load_data=load_data), plan)
 
 
 def test_windows_follow_each_other():
@@ -85,8 +89,7 @@ def test_what_comes_later_changes_no_choice(tmp_path):
     changed = 0
     for row, window in enumerate(windows):
         other = np.where(data.ts_ns >= window.middle_ns, data.prices[::-1] + 777, data.prices)
-        loaded.replace_data(partial(replaced, other))
-        after = walk_forward(plan, loaded, windows)
+        after = walk_forward(plan, loaded_with(plan, other), windows)
         assert [s.chosen for s in after[: row + 1]] == [s.chosen for s in before[: row + 1]]
         for old, new in zip(before[:row], after[:row], strict=True):
             assert old.result.fills.tobytes() == new.result.fills.tobytes()
@@ -105,8 +108,8 @@ def test_a_planted_leak_is_seen(tmp_path):
     windows = windows_of(FAKE.span_of(data), 100 * S, 50 * S, 0)
     before = [step.chosen for step in walk_forward(plan, loaded, windows)]
     other = np.where(data.ts_ns >= windows[0].middle_ns, data.prices[::-1] + 777, data.prices)
-    loaded.replace_data(partial(replaced, other))
-    assert [step.chosen for step in walk_forward(plan, loaded, windows)] != before
+    after = walk_forward(plan, loaded_with(plan, other, leaky), windows)
+    assert [step.chosen for step in after] != before
 
 
 def test_the_command_reports_what_is_out_of_sample(tmp_path, capsys):

@@ -252,7 +252,7 @@ def test_everything_stops_when_the_zygote_is_killed(start: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_everything_stops_when_the_zygote_is_killed_while_it_forks(start: Any, seed: int) -> None:
-    """A request it never read, a child it never told of, a death it collected and did not report."""
+    """A request not read, a child it never told of, a death it collected and did not report."""
     run = start(
         refuse_to_start=1,
         settings={"restarts_max": 10_000, "restart_delay_ms": 1, "restart_delay_ms_max": 1},

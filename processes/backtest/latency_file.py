@@ -1,4 +1,4 @@
-"""Order latency from the config: a recorded file read, a distribution fitted."""
+"""Order latency as the config wants it: a recorded file read, a distribution fitted."""
 
 import math
 from pathlib import Path
@@ -77,6 +77,11 @@ def read_rows(path: Path) -> np.ndarray:
     if late or np.any(known[:, 1] < known[:, 0]) or np.any(known[:, 2] < known[:, 1]):
         raise ConfigError(
             f"{path}: times go back, expected request <= exchange <= response, row after row"
+        )
+    if np.any((rows[:, 1] <= 0) & (rows[:, 2] <= rows[:, 0])):
+        raise ConfigError(
+            f"{path}: a refusal (exchange 0) is answered when it is asked for, or before, expected"
+            " request < response"
         )
     return np.ascontiguousarray(rows, np.int64)
 
