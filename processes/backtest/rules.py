@@ -44,7 +44,9 @@ Where the book is known order by order (order_book.py), against its L3FIFOQueueM
     at the best price.
 17. No switch: a MODIFY to another price moves the order to the back of the queue there.
     hftbacktest's queue leaves it where it was if it gets no larger.
-18. No switch: fees are 1e-8 quote, cut towards zero, as the venue's account books them.
+18. No switch: an amendment of ours goes to the back of its level, whatever it changes, as USD-M
+    futures have it; 10 is about levels.
+19. No switch: fees are 1e-8 quote, cut towards zero, as the venue's account books them.
 """
 
 CLEAR_SKIPS_ONE = 1

@@ -1,5 +1,7 @@
 """The venue of single orders: hand-made markets, and a naive twin on random ones."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -393,6 +395,23 @@ def test_a_whole_run_on_a_file_of_orders(folder):
     assert list(result.states["bid_price_steps"]) == [1_000] * 6
     found = check(setup, data, cuts=5)
     assert found.differences == 0 and found.intents > 20
+
+
+def test_instruments_have_books_and_order_ids_of_their_own(folder):
+    """The second one's history is the first one's 2 ms later, with the same ids."""
+    setup = made_setup(
+        folder, TOUCH, {"interval_ns": 10 * MS, "qty_steps": 5}, count=2, exchange="order-by-order"
+    )
+    paths = []
+    for i in (0, 1):
+        path = folder / f"MADE{i}.npz"
+        later = [(*one[:5], one[5] + 2 * i) for one in HISTORY]
+        np.savez(path, data=hft(*later))
+        paths.append(Path(f"MADE{i}={path}"))
+    result = run(setup, load_data(setup, paths))
+    assert [(f["instrument_id"], f["ts_ns"] - START_NS, f["qty_steps"]) for f in result.fills] == [
+        (0, 17 * MS, 3), (1, 19 * MS, 3),
+    ]  # fmt: skip
 
 
 def test_funding_falls_due_between_the_orders_events(folder):
