@@ -285,9 +285,7 @@ class Reconciler:
         before, self._quiet = self._quiet, {}
         for row in oms.lists[ACTIVE, : oms.words[ACTIVE_COUNT]]:
             order = oms.orders[row]
-            waits_ns = awaits_proof_since(oms, row)
-            if waits_ns > now_ns:
-                waits_ns = 1  # an instant of another boot
+            waits_ns = _waits_since(oms, int(row), now_ns)
             if not 0 < waits_ns < round_id or int(row) in self._listed:
                 continue
             order_id = int(order["client_order_id"])
@@ -315,8 +313,9 @@ class Reconciler:
             if row == NO_ROW:
                 continue
             order = oms.orders[row]
-            if not awaits_proof_since(oms, row) or consumed <= order["order_sequence"]:
-                continue
+            waits_ns = _waits_since(oms, row, now_ns)
+            if not 0 < waits_ns < quiet.since_ns or consumed <= order["order_sequence"]:
+                continue  # rounds before a new doubt say nothing of it
             is_lost = bool(order["order_pending"] & OrderPending.UNKNOWN)
             if is_lost and order["missing_count"] < self.settle_count:
                 continue  # the rounds are enough, the answers to its queries are not
@@ -404,6 +403,12 @@ def _apply(oms: Oms, report: np.ndarray, exec_type: ExecType, now_ns: int) -> No
     report["kind"] = ReportKind.EXECUTION
     report["exec_type"] = exec_type
     take_reports(oms, read_only(report), 0, 1, now_ns)
+
+
+def _waits_since(oms: Oms, row: int, now_ns: int) -> int:
+    """As `awaits_proof_since`; an instant of another boot is long ago."""
+    waits_ns = int(awaits_proof_since(oms, row))
+    return 1 if waits_ns > now_ns else waits_ns
 
 
 def _has_unidentified_order(oms: Oms, i: int) -> bool:

@@ -79,17 +79,22 @@ def mark_alive(order):
     That the venue forgot it has to be proved anew.
     """
     if order["is_lost"] != 0:
-        order["is_lost"] = 0
-        order["missing_count"] = 0
-        order["ts_missing_ns"] = 0
+        forget_missing(order)
     if order["order_status"] != OrderStatus.PENDING_NEW:
         return
-    order["missing_count"] = 0
-    order["ts_missing_ns"] = 0
+    forget_missing(order)
     has_fills = order["cum_qty_steps"] > 0 or order["venue_cum_qty_steps"] > 0
     order["order_status"] = OrderStatus.PARTIALLY_FILLED if has_fills else OrderStatus.NEW
     if order["cancel_in_flight"] == 0:
         clear_bits(order, np.int64(OrderPending.UNKNOWN))
+
+
+@njit(cache=True, _nrt=False)
+def forget_missing(order):
+    """Begin the proof that nothing was done, or that the venue has no such order, anew."""
+    order["is_lost"] = 0
+    order["missing_count"] = 0
+    order["ts_missing_ns"] = 0
 
 
 @njit(cache=True, _nrt=False)
@@ -108,10 +113,18 @@ def finish(order, order_status):
 
 @njit(cache=True, _nrt=False)
 def end(order, report, order_status):
-    """Make an order terminal, and note it if the venue says so; a REJECTED may yet prove wrong."""
-    finish(order, order_status)
-    if report["source"] != ReportSource.RISK and order_status != OrderStatus.REJECTED:
+    """Make an order terminal, and note it if the venue told just that; REJECTED may prove wrong.
+
+    An end that nobody but we concluded keeps the most that was asked for, should it prove wrong.
+    """
+    told, exec_type = report["order_status"], report["exec_type"]
+    is_own = report["source"] == ReportSource.RISK
+    is_told = is_terminal(told) or exec_type == ExecType.CANCELED or exec_type == ExecType.EXPIRED
+    if is_own:
+        order["order_qty_steps"] = asked_qty(order)
+    elif is_told and order_status != OrderStatus.REJECTED:
         order["venue_end"] = order_status
+    finish(order, order_status)
 
 
 @njit(cache=True, _nrt=False)
@@ -158,7 +171,7 @@ def on_rejected(oms, order, report):
         and order["venue_order_id"] == 0
         and order["cum_qty_steps"] == 0
     ):
-        finish(order, np.int64(OrderStatus.REJECTED))
+        end(order, report, np.int64(OrderStatus.REJECTED))
         order["reject"] = report["reject"]
         return
     oms.counters[Counter.CONTRADICTIONS] += 1
@@ -204,8 +217,7 @@ def show_replaced(order, report):
 def end_replace(order):
     """The replace in flight is answered; a doubt that was about it is over."""
     clear_bits(order, np.int64(OrderPending.REPLACE))
-    order["missing_count"] = 0
-    order["ts_missing_ns"] = 0
+    forget_missing(order)
     if order["cancel_in_flight"] == 0:
         clear_bits(order, np.int64(OrderPending.UNKNOWN))
 
@@ -354,11 +366,16 @@ def advance_terminal(oms, order, report, now):
     told = np.int64(report["order_status"])
     has_end = is_terminal(told) or exec_type == ExecType.CANCELED or exec_type == ExecType.EXPIRED
     is_told = exec_type != ExecType.REJECTED and exec_type != ExecType.CANCEL_REJECTED
-    if has_end and is_told and not is_own and order["venue_end"] == 0:
-        order["venue_end"] = told_end(report, np.int64(OrderStatus.CANCELED))
+    if is_told and not is_own and order["venue_end"] == 0:
+        order["order_qty_steps"] = max(order["order_qty_steps"], report["order_qty_steps"])
+        if has_end:
+            order["venue_end"] = told_end(report, np.int64(OrderStatus.CANCELED))
+    is_alive = is_told and told != 0 and not has_end and exec_type != ExecType.UNKNOWN
+    is_filled = order["cum_qty_steps"] >= order["order_qty_steps"]
     if order["order_pending"] & OrderPending.UNKNOWN != 0:
+        if is_alive or exec_type == ExecType.TRADE:
+            forget_missing(order)
         is_proved = is_own and exec_type == ExecType.CANCELED
-        is_filled = order["cum_qty_steps"] >= order["order_qty_steps"]
         if is_proved or is_filled or order["venue_end"] != 0:
             finish(order, np.int64(order["order_status"]))
         elif exec_type != ExecType.NEW and exec_type != ExecType.TRADE:
@@ -366,9 +383,7 @@ def advance_terminal(oms, order, report, now):
             if exec_type == ExecType.STATUS and report["reject"] == Reject.VENUE_UNKNOWN_ORDER:
                 count_missing(order, np.int64(1), now)
         return
-    if order["venue_end"] != 0 or told == 0:
-        return
-    if report["venue_order_id"] != 0 and is_told and exec_type != ExecType.UNKNOWN:
+    if is_alive and report["venue_order_id"] != 0 and order["venue_end"] == 0 and not is_filled:
         oms.counters[Counter.ORDERS_ZOMBIE] += 1
         oms.words[WANTS_RECONCILE] = 1
         order["order_pending"] = OrderPending.UNKNOWN | OrderPending.CANCEL

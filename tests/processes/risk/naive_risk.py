@@ -11,6 +11,7 @@ from common.enums import ExecType, OrderPending, OrderStatus, Reject, ReportSour
 
 CANCEL, REPLACE, UNKNOWN = OrderPending.CANCEL, OrderPending.REPLACE, OrderPending.UNKNOWN
 LIVE = (OrderStatus.PENDING_NEW, OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+ENDINGS = (ExecType.CANCELED, ExecType.EXPIRED)
 ENDS = (OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.REJECTED, OrderStatus.EXPIRED)
 
 
@@ -60,10 +61,13 @@ class NaiveOrder:
         """What is open."""
         return max(self.qty - self.cum, 0) if self.status in LIVE else 0
 
-    def end(self, status: int, source: int) -> None:
+    def end(self, status: int, r: dict) -> None:
         """Be over; nobody but the venue can be sure of it."""
+        if r["source"] == ReportSource.RISK:
+            self.qty = self.asked
+        elif status != OrderStatus.REJECTED:
+            self.venue_end = r["order_status"] in ENDS or r["exec_type"] in ENDINGS
         self.status, self.pending, self.cancel_sent = status, 0, False
-        self.venue_end = status != OrderStatus.REJECTED and source != ReportSource.RISK
 
     def miss(self, is_lost: bool) -> None:
         """The venue has not done what was asked, or has no such order: several in a row count."""
@@ -202,18 +206,18 @@ class NaiveRisk:
             if told == OrderStatus.PARTIALLY_FILLED and asked <= order.cum < r["order_qty_steps"]:
                 order.qty = asked = r["order_qty_steps"]
             if told == OrderStatus.FILLED or order.cum >= asked:
-                order.end(OrderStatus.FILLED, r["source"])
+                order.end(OrderStatus.FILLED, r)
                 return
             order.be_alive()
             if order.cum > 0 or order.venue_cum > 0:
                 order.status = OrderStatus.PARTIALLY_FILLED
-        elif kind in (ExecType.CANCELED, ExecType.EXPIRED):
+        elif kind in ENDINGS:
             canceled = kind == ExecType.CANCELED
             default = OrderStatus.CANCELED if canceled else OrderStatus.EXPIRED
-            order.end(told if told in ENDS else default, r["source"])
+            order.end(told if told in ENDS else default, r)
         elif kind == ExecType.REJECTED:
             if order.status == OrderStatus.PENDING_NEW and not order.venue_id and not order.cum:
-                order.end(OrderStatus.REJECTED, r["source"])
+                order.end(OrderStatus.REJECTED, r)
             else:
                 order.pending |= UNKNOWN
         elif kind == ExecType.REPLACED:
@@ -279,7 +283,7 @@ class NaiveRisk:
                 order.miss(True)
             return
         if told in ENDS:
-            order.end(told, r["source"])
+            order.end(told, r)
             return
         order.be_alive()
         if told == OrderStatus.PARTIALLY_FILLED:
@@ -304,12 +308,16 @@ class NaiveRisk:
     def advance_ended(self, order: NaiveOrder, r: dict) -> None:
         """A report on an order that is over; it lives if the venue says so and told no end."""
         kind, told = r["exec_type"], r["order_status"]
-        has_end = told in ENDS or kind in (ExecType.CANCELED, ExecType.EXPIRED)
+        has_end = told in ENDS or kind in ENDINGS
         is_told = kind not in (ExecType.REJECTED, ExecType.CANCEL_REJECTED)
         is_own = r["source"] == ReportSource.RISK
-        if has_end and is_told and not is_own:
-            order.venue_end = True
+        if is_told and not is_own and not order.venue_end:
+            order.qty = max(order.qty, r["order_qty_steps"])
+            order.venue_end = has_end
+        is_alive = is_told and told in LIVE and not has_end and kind != ExecType.UNKNOWN
         if order.pending & UNKNOWN:
+            if is_alive or kind == ExecType.TRADE:
+                order.missing, order.is_lost = 0, False
             is_proved = is_own and kind == ExecType.CANCELED
             if is_proved or order.venue_end or order.cum >= order.qty:
                 order.pending, order.cancel_sent = 0, False
@@ -318,6 +326,5 @@ class NaiveRisk:
                 if kind == ExecType.STATUS and r["reject"] == Reject.VENUE_UNKNOWN_ORDER:
                     order.miss(True)
             return
-        is_alive = told in LIVE and r["venue_order_id"] != 0 and kind != ExecType.UNKNOWN
-        if is_alive and is_told and not order.venue_end:
+        if is_alive and r["venue_order_id"] != 0 and not order.venue_end and order.cum < order.qty:
             order.pending, order.cancel_sent = UNKNOWN | CANCEL, False

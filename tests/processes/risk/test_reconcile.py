@@ -34,7 +34,7 @@ def reconnect(rig: Rig) -> None:
     rig.others.gateway.try_write(report(ReportKind.SESSION_UP, source=ReportSource.STREAM))
 
 
-def fill(rig: Rig, order: int, exec_id: int, qty: int, cum: int) -> None:
+def fill(rig: Rig, order: int, exec_id: int, qty: int, cum: int, **values: int) -> None:
     rig.gateway(
         order,
         E.TRADE,
@@ -45,6 +45,7 @@ def fill(rig: Rig, order: int, exec_id: int, qty: int, cum: int) -> None:
         last_px_steps=1_000,
         cum_qty_steps=cum,
         fee_e8=0,
+        **values,
     )
 
 

@@ -252,6 +252,108 @@ def test_fills_that_the_venue_told_and_nobody_finds_are_not_waited_for_for_ever(
     assert rig.stage.oms.positions[0]["position_steps"] == 10
 
 
+def test_an_order_that_comes_back_is_held_at_the_most_that_was_asked(rig):
+    """A replace was in flight when its end was concluded: it may have been done."""
+    order = rig.open()
+    rig.replace(order, 1_000, 50)
+    rig.turn()
+    rig.gateway(order, E.UNKNOWN, request_kind=K.REPLACE)
+    reconnect(rig)
+    run = Run(rig)
+    run.until_over(order)
+    run.until_free()
+    comes_back(rig, order)
+    assert rig.stage.oms.positions[0][BIDS] == 50
+    fill(rig, order, 1, 10, 10, order_qty_steps=50)
+    rig.turn()
+    assert rig.stage.oms.positions[0][BIDS] == 40
+    assert rig.row(order)["order_pending"] == P.UNKNOWN | P.CANCEL
+    fill(rig, order, 2, 20, 30, order_qty_steps=80)  # larger than anything we know of
+    rig.turn()
+    assert rig.stage.oms.positions[0][BIDS] == 50
+
+
+def test_fills_that_the_account_lists_are_no_end_that_the_venue_told(rig):
+    order = rig.open()
+    venue_order_id = int(rig.row(order)["venue_order_id"])
+    rig.replace(order, 1_000, 50)
+    rig.turn()
+    rig.gateway(order, E.UNKNOWN, request_kind=K.REPLACE)
+    rig.turn()
+    for _ in range(200):  # it is as it was: the replace is given up
+        for _ in [one for one in rig.asked if one["kind"] == RestKind.ORDER_QUERY]:
+            rig.rest(order, order_status=S.NEW, order_qty_steps=10, price_steps=1_000)
+        rig.asked.clear()
+        rig.turn(10 * MS)
+    assert rig.stage.oms.positions[0][BIDS] == 10
+    rig.trades = [TRADE | {"exec_id": 1, "venue_order_id": venue_order_id}]
+    rig.trades[0]["last_qty_steps"] = 10
+    rig.positions = {0: 10}
+    reconnect(rig)
+    rig.turn(10 * MS, 40)
+    assert rig.row(order)["order_status"] == S.FILLED
+    rig.gateway(
+        order,
+        E.REPLACED,
+        order_status=S.PARTIALLY_FILLED,
+        venue_order_id=venue_order_id,
+        source=ReportSource.STREAM,
+        order_qty_steps=50,
+        cum_qty_steps=10,
+        price_steps=1_000,
+    )
+    rig.turn()
+    assert rig.stage.oms.positions[0][BIDS] == 40
+    assert rig.row(order)["order_pending"] == P.UNKNOWN | P.CANCEL
+
+
+def test_a_late_report_of_a_filled_order_revives_nothing(rig):
+    order = rig.open()
+    rig.trades = [TRADE | {"exec_id": 1, "venue_order_id": int(rig.row(order)["venue_order_id"])}]
+    rig.trades[0]["last_qty_steps"] = 10
+    rig.positions = {0: 10}
+    reconnect(rig)
+    rig.turn(10 * MS, 40)
+    assert rig.row(order)["order_status"] == S.FILLED
+    rig.gateway(order, E.NEW, order_status=S.NEW, source=ReportSource.STREAM, venue_order_id=9)
+    rig.turn()
+    assert rig.row(order)["order_pending"] == 0
+
+
+def test_rounds_before_it_came_back_do_not_end_it(rig):
+    order = rig.open()
+    reconnect(rig)
+    run = Run(rig)
+    run.until_over(order)
+    comes_back(rig, order)
+    rig.answers = False  # of rounds; queries are answered
+    run.turns(1_000)
+    assert rig.stage.oms.positions[0][BIDS] == 10
+    rig.answers = True
+    rounds = rig.counter(Counter.RECONCILES)
+    run.until_free()
+    assert rig.counter(Counter.RECONCILES) - rounds >= 3
+
+
+def test_a_fill_of_one_that_came_back_begins_its_proof_anew(rig):
+    order = rig.open()
+    reconnect(rig)
+    run = Run(rig)
+    run.until_over(order)
+    run.until_free()
+    comes_back(rig, order)
+    while rig.row(order)["missing_count"] < 3:
+        run.turns(1)
+    fill(rig, order, 1, 4, 4)
+    rig.trades = [TRADE | {"exec_id": 1, "venue_order_id": int(rig.row(order)["venue_order_id"])}]
+    rig.positions = {0: 4}
+    rig.turn()
+    assert not rig.row(order)["missing_count"] and not rig.row(order)["is_lost"]
+    began_ns = rig.now_ns
+    run.until_free()
+    assert rig.now_ns - began_ns >= SECOND
+
+
 def test_a_rejected_order_that_lived_and_was_forgotten_ends(rig):
     order = rig.new()
     rig.turn()
