@@ -309,7 +309,9 @@ class RecorderStage:
             if moved and not is_late:
                 continue
             if any(tap.observer.lag for tap in self.taps):
-                return LATE
+                if is_late:
+                    return LATE
+                continue  # somebody wrote behind the look
             if not is_written:
                 return IN_ORDER
             if is_late or self.phase < Phase.STOP_ORDERS:

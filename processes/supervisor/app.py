@@ -32,6 +32,7 @@ from shm.segment import build_hash
 
 TICK_S = 0.02
 WARM_UP_NS_MAX = 600_000_000_000
+KILL_FILE_RETRY_NS = 1_000_000_000
 ORPHAN_GRACE_NS = 2_000_000_000
 _PR_SET_CHILD_SUBREAPER = 36
 _FATAL_CODES = {2, ConfigError.exit_code}
@@ -137,7 +138,9 @@ class Supervisor:
         self.stop_ns = 0
         self.signals = 0
         self.pages: Pages | None = None
-        self.kills: set[KillSource] = set()  # those on disk
+        self.kills: set[KillSource] = set()  # those told
+        self.kills_on_disk: set[KillSource] = set()
+        self.kill_file_due_ns = 0
         limits = RestartLimits(
             self.settings.restarts_max,
             self.settings.restart_delay_ms * 1_000_000,
@@ -198,6 +201,8 @@ class Supervisor:
                 self._tick(now_ns)
                 self.screen.tick(self, now_ns)
                 self.manager.tick(now_ns)
+            self.kill_file_due_ns = 0
+            self._note_kills(clock.now_ns())
             if before_clean is not None:
                 self.code = before_clean(self) or self.code
         finally:
@@ -221,7 +226,8 @@ class Supervisor:
 
     def _latch_earlier_kills(self) -> None:
         assert self.pages is not None
-        self.kills.update(read_kill_file(self.setup.state_dir))
+        self.kills_on_disk.update(read_kill_file(self.setup.state_dir))
+        self.kills.update(self.kills_on_disk)
         for source in self.kills:
             self.pages.kill.set(source)
             self.screen.event("killed_before", source=source.name, file="kill in state_dir")
@@ -324,21 +330,30 @@ class Supervisor:
         assert self.pages is not None
         self.pages.kill.set(KillSource.SUPERVISOR)
         self.pages.ring_bells()
-        self._note_kills()
+        self._note_kills(clock.now_ns())
 
-    def _note_kills(self) -> None:
-        """Latch every new word of the kill page on disk: a service is restarted."""
+    def _note_kills(self, now_ns: int) -> None:
+        """Latch every word of the kill page on disk: a service is started again.
+
+        A full disk may have been what killed: it is tried again once a second.
+        """
         assert self.pages is not None
-        for source in KillSource:
-            if source in self.kills or not self.pages.kill.get(source):
-                continue
-            self.kills.add(source)
+        found = {source for source in KillSource if self.pages.kill.get(source)}
+        for source in sorted(found - self.kills):
             self.screen.event("killed", source=source.name)
+            self.kill_file_due_ns = 0
+        missing = sorted(found - self.kills_on_disk)
+        if missing and now_ns >= self.kill_file_due_ns:
             try:
-                if source not in read_kill_file(self.setup.state_dir):
-                    add_to_kill_file(self.setup.state_dir, source)
+                for source in missing:
+                    if source not in read_kill_file(self.setup.state_dir):
+                        add_to_kill_file(self.setup.state_dir, source)
+                    self.kills_on_disk.add(source)
             except (OSError, UnavailableError) as error:
-                self.screen.event("kill_not_on_disk", error=error)
+                self.kill_file_due_ns = now_ns + KILL_FILE_RETRY_NS
+                if not found <= self.kills:
+                    self.screen.event("kill_not_on_disk", error=error)
+        self.kills |= found
 
     # ---- one step at a time
 
@@ -380,7 +395,7 @@ class Supervisor:
             self.fail(wrong, BugError.exit_code)
 
     def _tick(self, now_ns: int) -> None:
-        self._note_kills()
+        self._note_kills(now_ns)
         if self.step < Step.DRAINING:
             self._audit(now_ns)
         if self.signals and self.step < Step.DRAINING:

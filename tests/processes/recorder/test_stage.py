@@ -57,6 +57,27 @@ def test_keeps_the_rings_header_in_the_file(place):
     assert words[Header.EPOCH] == place.market.epoch != 0
 
 
+def test_a_slot_behind_its_last_look_is_recorded_too(place, monkeypatch):
+    stage = place.begin()
+    stage.on_phase(Phase.STOP_ORDERS, 0)
+    last = stage.taps[-1]
+    looks = iter(range(1_000))
+    move = last.move
+
+    def move_then_write(buffer):
+        moved = move(buffer)
+        if next(looks) == 0:
+            place.write(1)  # into a ring that was looked at already
+        return moved
+
+    monkeypatch.setattr(last, "move", move_then_write)
+    monkeypatch.setattr(stage.clock, "sleep_ns", lambda _: place.leave())
+    stage.close()
+    run = place.opened()
+    assert run.manifest["complete"] and run.manifest["stopped"] == "in order"
+    assert run.rings[MARKET_KEY].spans == [(0, 1)]
+
+
 def test_waits_for_those_who_still_write(place, monkeypatch):
     """An orphan leaves together with the others: it must not be the first."""
     stage = place.begin()

@@ -309,6 +309,21 @@ def test_a_kill_by_any_process_is_put_on_disk(start: Any, tmp_path: Path) -> Non
     assert (tmp_path / "kill").read_text() == "RISK\n"
 
 
+def test_a_kill_that_cannot_be_put_on_disk_is_tried_again(start: Any, tmp_path: Path) -> None:
+    run = start()
+    run.wait_for(" ready processes=3")
+    (tmp_path / "kill").mkdir()  # nothing can be written to it
+    name = registry.instance_name(run.instance, "kill")
+    with contextlib.closing(Latch.open(name, writable=True)) as kill:
+        kill.set(KillSource.RISK)
+    run.wait_for("kill_not_on_disk")
+    (tmp_path / "kill").rmdir()
+    wait_until((tmp_path / "kill").is_file, "it is on disk")
+    assert run.stop() == 0
+    assert (tmp_path / "kill").read_text() == "RISK\n"
+    assert run.text.count("kill_not_on_disk") == 1
+
+
 def test_phase_reaches_exit(start: Any) -> None:
     run = start(run_for_s=0.2, keep=True)
     assert run.process.wait(30) == 0
