@@ -107,10 +107,11 @@ WORDS = 8
 
 OK = 0
 FEE_OVERFLOW = 1
-TOTALS_FULL = 5
 RESPONSES_FULL = 2
 REQUESTS_FULL = 3
 BOOK_FULL = 4  # order by order: too many orders, or prices far from the touch
+TOTALS_FULL = 5
+REPORTS_FULL = 6
 
 
 class Exchange(NamedTuple):
@@ -399,7 +400,7 @@ def walk(x, i, order, request, limit_steps, mid, ts):
     level = x.ladders[at + (book.BEST_ASK if is_bid else book.BEST_BID)]
     end = x.ladders[at + book.LEVELS] if is_bid else book.NONE
     quantities = x.ladders[at + (book.ASK_QTY if is_bid else book.BID_QTY)]
-    while level != end and order[LEAVES] > 0:
+    while level != end and order[LEAVES] > 0 and x.words[STATUS] == 0:
         price = x.prices[first + level]
         if (limit_steps - price) * side < 0:
             return
@@ -570,7 +571,7 @@ def take_requests(x, i, scratch, ts):
         ts: venue's time.
     """
     bus = x.buses[i]
-    while bus[REQUEST_FIRST] < bus[REQUEST_END]:
+    while bus[REQUEST_FIRST] < bus[REQUEST_END] and x.words[STATUS] == 0:
         request = x.requests[i, bus[REQUEST_FIRST] & (REQUESTS_MAX - 1)]
         if request[R_TS] != ts:
             break

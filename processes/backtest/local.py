@@ -30,10 +30,19 @@ from processes.backtest.latency import request_latency
 from processes.backtest.rules import COUNTS_LAST_FILL_ONLY, PASSES_CROSSED
 from processes.book.state import header_word
 from processes.risk import limits as risk_limits
-from processes.risk.oms import ACTIVE, ACTIVE_COUNT, NO_ROW, WANTS_CANCELS, find_client
+from processes.risk.oms import (
+    ACTIVE,
+    ACTIVE_COUNT,
+    NO_ROW,
+    OUT_COUNT,
+    WANTS_CANCELS,
+    find_client,
+)
 from processes.risk.orders import HELD, apply_execution_report, apply_request
 from processes.risk.turn import refuse, write_cancel
 
+REPORTS_MAX = 4_096  # to the strategy between two turns; a power of two
+_REPORTS_PER_ANSWER = 4  # at most
 _E4 = 10_000
 _BOOK, _LEVELS, _TRADE = int(MarketKind.BOOK), int(MarketKind.LEVELS), int(MarketKind.TRADE)
 
@@ -405,6 +414,9 @@ def take_answers(local, oms, x, i, ts):
     while bus[RESPONSE_FIRST] < bus[RESPONSE_END]:
         answered = x.responses[i, bus[RESPONSE_FIRST] & (at_venue.RESPONSES_MAX - 1)]
         if answered[at_venue.A_TS] != ts:
+            break
+        if oms.words[OUT_COUNT] > REPORTS_MAX - _REPORTS_PER_ANSWER:
+            x.words[at_venue.STATUS] = at_venue.REPORTS_FULL
             break
         bus[RESPONSE_FIRST] += 1
         account(local, x, i, answered)

@@ -50,7 +50,6 @@ TURNS_PER_INSTANT_MAX = 1_000
 BOOK_SLOTS = 8  # of a BOOK message of ten levels a side
 SLOTS = 1 << 13  # market slots between two turns; at half of it a turn is taken
 INLINED = {"_nrt": False, "forceinline": True}
-REPORTS_MAX = 4_096  # to the strategy between two turns; a power of two
 STATE_NS = 100_000_000  # a turn this long after the last states writes some, timer or not
 
 # Places in Clock.words.
@@ -495,7 +494,7 @@ def take_source(clock, local, oms, x, tapes, source, stop):
     elif kind == LOCAL_ORDER:
         ts = clock.due[i, LOCAL_ORDER]
         here.take_answers(local, oms, x, i, ts)
-        is_filling_up = oms.words[OUT_COUNT] > REPORTS_MAX // 2
+        is_filling_up = oms.words[OUT_COUNT] > here.REPORTS_MAX // 2
         clock.words[FORCED] += np.int64(is_filling_up)
         if clock.options[ON_EVENTS] != 0 or is_filling_up:
             clock.words[PENDING] = min(clock.words[PENDING], ts)

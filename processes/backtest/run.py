@@ -52,6 +52,10 @@ _BROKEN = {
         "the fees of an instrument, 1e-12 quote, or its turnover, price x quantity in steps, are"
         " over 2^63 in all, expected less; run shorter data"
     ),
+    at_venue.REPORTS_FULL: (
+        f"more than {here.REPORTS_MAX} reports wait for the strategy's next turn, expected fewer;"
+        " give fewer orders at once or less compute_ns"
+    ),
     at_venue.RESPONSES_FULL: f"more than {at_venue.RESPONSES_MAX} answers are under way at once",
     at_venue.BOOK_FULL: "the venue's book has no room for one more order or price",
     at_venue.REQUESTS_FULL: f"more than {at_venue.REQUESTS_MAX} requests are under way at once",
@@ -258,7 +262,7 @@ class Run:
         def views(words: np.ndarray) -> tuple[np.ndarray, ...]:
             return tuple(words.reshape(-1).view(kind) for kind in (BOOK, TRADE, CONTROL))
 
-        reports = self.oms.out[: loop.REPORTS_MAX]
+        reports = self.oms.out[: here.REPORTS_MAX]
         return reports, (control, views(control)), (slots, views(slots))
 
     def go(self, bar: Bar = SILENT) -> None:

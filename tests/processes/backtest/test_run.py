@@ -6,8 +6,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from common.enums import OrderType, RequestKind, Side
 from common.errors import ConfigError, UsageError
 from common.fixed_point import INT64_MAX
+from processes.backtest import exchange as at_venue
 from processes.backtest import files, local, loop
 from processes.backtest import run as run_module
 from processes.backtest.events import EventKind, in_both_orders
@@ -15,6 +17,7 @@ from processes.backtest.lookahead import check
 from processes.backtest.run import Run, load_data, load_setup, run
 from processes.backtest.tapes import assemble
 from processes.risk import limits, orders
+from processes.risk.oms import OUT_COUNT
 from processes.strategy import engine, stage
 
 from tests.processes.backtest.made_market import START_NS, made_data, made_setup, row
@@ -65,6 +68,42 @@ def test_touch_quoter_fills_when_the_queue_before_it_is_traded(tmp_path):
     assert list(result.fills["fee_e12"]) == [-25_000_000, -25_050_000]  # 0.5 bps back
     last = result.states[-1]
     assert (last["position_steps"], last["balance_steps2"], last["trade_count"]) == (0, 10, 2)
+
+
+def test_what_is_too_much_at_one_instant_stops_the_run_in_bounds(tmp_path):
+    """Takers that walk a deep book, then all their answers: nothing is written past an array."""
+    setup = made_setup(tmp_path, TOUCH, QUOTER, exchange="partial-fill")
+    asks = [(DEPTH, -1, 1_002 + k, 1, 0) for k in range(500)]
+    whole = Run(
+        setup, assemble([market(*BOOK, *asks, (DEPTH, 1, 999, 1, 60))], setup.instruments, {})
+    )
+    whole.go()
+    x, bus = whole.x, whole.x.buses[0]
+    bus[:] = 0
+    requests = x.requests[0, :60]
+    requests[:] = 0
+    requests[:, at_venue.R_KIND], requests[:, at_venue.R_TYPE] = RequestKind.NEW, OrderType.MARKET
+    requests[:, at_venue.R_SIDE], requests[:, at_venue.R_QTY] = Side.BID, 500
+    requests[:, at_venue.R_TS] = START_NS + 100 * MS
+    bus[at_venue.REQUEST_END] = len(requests)
+    before = x.words[at_venue.FILL_COUNT]
+    at_venue.take_requests(x, 0, whole.clock.scratch, START_NS + 100 * MS)
+    assert x.words[at_venue.STATUS] == at_venue.RESPONSES_FULL
+    assert at_venue.RESPONSES_MAX < x.words[at_venue.FILL_COUNT] - before + 9 <= len(x.fills)
+    with pytest.raises(UsageError, match="more than 4096 answers are under way at once"):
+        whole.go()
+
+    x.words[at_venue.STATUS] = at_venue.OK
+    bus[at_venue.RESPONSE_FIRST], bus[at_venue.RESPONSE_END] = 0, at_venue.RESPONSES_MAX
+    ts = START_NS + 200 * MS
+    x.responses[0, :, at_venue.A_TS] = ts
+    local.take_answers(whole.local, whole.oms, x, 0, ts)
+    assert x.words[at_venue.STATUS] == at_venue.REPORTS_FULL
+    assert whole.oms.words[OUT_COUNT] <= local.REPORTS_MAX
+    with pytest.raises(
+        UsageError, match="more than 4096 reports wait for the strategy's next turn"
+    ):
+        whole.go()
 
 
 def test_partial_fills_let_only_past_what_was_traded(tmp_path):
