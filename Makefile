@@ -17,7 +17,7 @@ run: .venv/stamp
 
 # Two at a time: tests trade with real processes, more of them would starve each other.
 test: .venv/stamp
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # hftbacktest pins numpy, and Ray is large: each has an environment of its own.
 .venv-hftbacktest/stamp:

@@ -346,10 +346,9 @@ class Supervisor:
         if missing and now_ns >= self.kill_file_due_ns:
             try:
                 for source in missing:
-                    if source not in read_kill_file(self.setup.state_dir):
-                        add_to_kill_file(self.setup.state_dir, source)
+                    add_to_kill_file(self.setup.state_dir, source)
                     self.kills_on_disk.add(source)
-            except (OSError, UnavailableError) as error:
+            except OSError as error:
                 self.kill_file_due_ns = now_ns + KILL_FILE_RETRY_NS
                 if not found <= self.kills:
                     self.screen.event("kill_not_on_disk", error=error)

@@ -1,5 +1,6 @@
 """Makes all segments of an instance before anything is forked, and knows them again."""
 
+import fcntl
 import os
 import socket
 from pathlib import Path
@@ -21,6 +22,7 @@ from shm.segment import PAGE_BYTES, path_of
 from shm.table import create_table
 
 KILL_FILE = "kill"
+KILL_FILE_BYTES_MAX = 4_096
 AUDIT_NS = 1_000_000_000
 
 
@@ -137,12 +139,14 @@ def read_kill_file(state_dir: Path) -> list[KillSource]:
 
 
 def add_to_kill_file(state_dir: Path, source: KillSource) -> None:
-    """Latch a kill on disk, so that it outlives the machine."""
+    """Latch a kill on disk, so that it outlives the machine; each source stands there once."""
     path = state_dir / KILL_FILE
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path, flags, 0o600)
     try:
-        os.write(fd, f"{source.name}\n".encode())
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if source.name.encode() not in os.read(fd, KILL_FILE_BYTES_MAX).split():
+            os.write(fd, f"{source.name}\n".encode())
         os.fsync(fd)
     finally:
         os.close(fd)
