@@ -128,9 +128,9 @@ def run_rival(binary: Path, path: Path, count: int, passes: int) -> Result:
 
 
 def compile_rival(folder: Path) -> Path | None:
-    """Compile the Rust book; None if there is no rustc."""
+    """Compile the Rust book; None if there is no rustc, or one without a toolchain."""
     compiler = shutil.which("rustc")
-    if compiler is None:
+    if compiler is None or subprocess.run([compiler, "-V"], capture_output=True).returncode:
         return None
     target = folder / "book"
     source = ROOT / "bench" / "peers" / "book.rs"
@@ -153,7 +153,7 @@ def rows(session: Session) -> Sequence[Row]:
     rivals: dict[str, Run] = {}
     binary = compile_rival(folder)
     if binary is None:
-        note += "; no rustc here: no rival"
+        note += "; no rustc that runs here: no rival"
     else:
         rivals["Rust BTreeMap"] = lambda passes: run_rival(binary, path, len(updates), passes)
     return [

@@ -1,10 +1,14 @@
 """`tickring backtest CONFIG --data PATH...`: a strategy against a simulated venue, in one loop."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from common.errors import UsageError
+
+if TYPE_CHECKING:
+    from processes.report.metrics import Metrics
 
 
 def run(
@@ -18,7 +22,7 @@ def run(
     states: Path | None,
     check_lookahead: bool,
 ) -> int:
-    """Run a backtest, write the files asked for, and print the counts.
+    """Run a backtest, write the files asked for, and print how it went.
 
     Args:
         config: file of the set-up.
@@ -37,6 +41,7 @@ def run(
     from processes.backtest.run import load_data, load_setup
     from processes.backtest.run import run as run_backtest
     from processes.convert.progress import progress_bar
+    from processes.report.metrics import measure
 
     setup = load_setup(config, overrides_of(settings))
     with progress_bar("reading data", len(data)) as bar:
@@ -47,11 +52,9 @@ def run(
         files.write_fills(fills, result)
     if states is not None:
         files.write_states(states, result)
-    told = files.summary_of(result)
+    told, metrics = files.summary_of(result), measure(result)
     if summary is not None:
-        from processes.report.metrics import measure
-
-        figures = msgspec.to_builtins(measure(result)._asdict())  # amounts as exact text
+        figures = msgspec.to_builtins(metrics._asdict())  # amounts as exact text
         files.write_summary(summary, {**told, "figures": figures})
     if report is not None:
         from processes.backtest.sensitivity import ADDED_NS, latency_curve
@@ -60,7 +63,7 @@ def run(
         with progress_bar("added latency", len(ADDED_NS)) as bar:
             curve = latency_curve(setup, loaded, ADDED_NS, bar)
         write_report(report, setup, result, curve)
-    _show(told)
+    _show(told, metrics)
     if not check_lookahead:
         return 0
     from processes.backtest.lookahead import CUTS, check
@@ -88,11 +91,20 @@ def overrides_of(settings: list[str]) -> dict[str, str]:
     return overrides
 
 
-def _show(told: dict) -> None:
-    """Print counts, then a line per instrument."""
-    counts = {name: value for name, value in told.items() if name != "instruments"}
-    width = max(map(len, counts))
+def _show(told: dict[str, Any], metrics: "Metrics") -> None:
+    """Print the money, counts that are not 0, and a line per instrument."""
+    is_one = len(metrics.instruments) == 1
+    for figures in metrics.instruments if is_one else (metrics.total, *metrics.instruments):
+        print(
+            f"{figures.scope}: pnl {figures.pnl:.4f}  fees {-figures.pnl_fees:.4f}"
+            f"  funding {-figures.pnl_funding:.4f}  max drawdown {figures.max_drawdown:.4f}"
+            f"  fills {figures.fills}  turnover {figures.turnover:.2f}"
+        )
+    counts = {name: value for name, value in told.items() if name != "instruments" and value}
+    width = max(map(len, counts), default=0)
     for name, value in counts.items():
         print(f"{name:<{width}}  {value}")
+    if not told["intents"]:
+        print("the strategy had no intent, expected some: look at its parameters and its hooks")
     for symbol, end in told["instruments"].items():
         print(f"{symbol}: " + "  ".join(f"{name} {value}" for name, value in end.items()))

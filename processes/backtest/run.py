@@ -132,6 +132,11 @@ def load_setup(config: Path, overrides: dict[str, str]) -> SetUp:
     kept = {one.symbol: limits[one.symbol] for one in instruments if one.symbol in limits}
     risk = msgspec.structs.replace(file.risk, limits=kept)
     cls = load_strategy(file.strategy.module, folder / file.strategy.search_path)
+    if file.backtest.cadence == "timers" and "on_timer" not in vars(cls):
+        raise ConfigError(
+            f'{config}: [backtest] cadence = "timers" gives {cls.__qualname__} no turn, for it has'
+            ' no on_timer; expected cadence = "events"'
+        )
     return SetUp(
         path=config,
         overrides=overrides,

@@ -43,7 +43,9 @@ def _choose(name: str) -> str:
         UsageError: there are several and none was named.
         UnavailableError: there is none, or none of that name.
     """
-    found = registry.instances()
+    found = [  # what a dead start has left behind is none
+        one for one in registry.instances() if exists(registry.instance_name(one, "registry"))
+    ]
     if name:
         if name not in found:
             known = ", ".join(found) or "none"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from common.errors import UsageError
+from common.errors import DataError, UsageError
 from processes.replay.options import ReplayOptions
 
 _FLAGS = {"changes": "set", "debugger": "pdb"}
@@ -85,7 +85,7 @@ def run(capture: Path, **options: Any) -> int:
         options: the fields of ReplayOptions.
 
     Returns:
-        The exit code, 0.
+        The exit code: 0, or 65 if the capture has events, and none of the symbol.
 
     Raises:
         UsageError: an option is wrong, a file cannot be read or written, the symbol is unknown.
@@ -104,4 +104,10 @@ def run(capture: Path, **options: Any) -> int:
             f"replay: {aside['off_grid_lines']} lines are finer than the grid of {wanted.symbol};"
             " if its tick or lot was smaller then, give --tick-size and --lot-size\n"
         )
+    if summary["market_events"] == 0 and aside["foreign_frames"]:
+        sys.stderr.write(
+            f"replay: no event of {wanted.symbol}, {aside['foreign_frames']} frames of other"
+            " symbols; expected --symbol to be one of the capture\n"
+        )
+        return DataError.exit_code
     return 0

@@ -213,9 +213,10 @@ def keys_of(subject: Subject, plan: Plan) -> list[str]:
 
     Raises:
         UsageError: the data or the config cannot be read.
-        ConfigError: the config is wrong.
+        ConfigError: the config is wrong, or every combination is: a key, say, that is not there.
     """
     subject.load_setup(plan.config, {})
+    errors: list[TickringError] = []
     known: dict[Path, str] = {}
 
     def content_of(path: Path) -> str:
@@ -231,9 +232,11 @@ def keys_of(subject: Subject, plan: Plan) -> list[str]:
         try:
             setup = subject.load_setup(plan.config, parameters)
             found += [subject.sources(setup), [content_of(file) for file in subject.files(setup)]]
-        except TickringError:
-            pass  # `evaluate` meets it again, and tells of it
+        except TickringError as error:
+            errors.append(error)  # `evaluate` meets it again, and tells of it
         keys.append(hashlib.sha256(msgspec.json.encode(found)).hexdigest()[:32])
+    if len(errors) == len(plan.combinations):
+        raise errors[0]
     return keys
 
 

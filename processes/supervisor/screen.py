@@ -59,7 +59,13 @@ class LiveScreen:
     def __init__(self, title: str) -> None:
         self.title = title
         self.console = Console()
-        self.live = Live(console=self.console, auto_refresh=False, transient=False)
+        self.live = Live(  # the processes are forked while it runs: their streams stay their own
+            console=self.console,
+            auto_refresh=False,
+            transient=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
         self.is_started = False
         self.due_ns = 0
         self.sampler: Sampler | None = None

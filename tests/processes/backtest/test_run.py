@@ -70,6 +70,14 @@ def test_touch_quoter_fills_when_the_queue_before_it_is_traded(tmp_path):
     assert (last["position_steps"], last["balance_steps2"], last["trade_count"]) == (0, 10, 2)
 
 
+def test_a_cadence_that_gives_the_strategy_no_turn_is_refused(tmp_path):
+    momentum = "processes.strategy.momentum:Momentum"
+    with pytest.raises(
+        ConfigError, match="gives Momentum no turn, for it has no on_timer; expected"
+    ):
+        made_setup(tmp_path, momentum, {"ticks": 5}, cadence="timers")
+
+
 def test_what_is_too_much_at_one_instant_stops_the_run_in_bounds(tmp_path):
     """Takers that walk a deep book, then all their answers: nothing is written past an array."""
     setup = made_setup(tmp_path, TOUCH, QUOTER, exchange="partial-fill")

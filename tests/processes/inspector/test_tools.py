@@ -11,7 +11,7 @@ import pytest
 
 from common.enums import KillSource
 from common.errors import UnavailableError, UsageError
-from processes.inspector import doctor, show
+from processes.inspector import doctor, instance, show
 from processes.inspector.book import book
 from processes.inspector.instance import Instance, choose_instance
 from processes.inspector.kill import press
@@ -198,6 +198,11 @@ def test_the_instance_is_chosen_or_must_be_named(world, monkeypatch):
     monkeypatch.setattr(registry, "instances", lambda: [name])
     assert choose_instance() == name
     monkeypatch.setattr(registry, "instances", lambda: [name, "dead-one"])
+    monkeypatch.setattr(registry, "is_live", lambda one: False)
+    assert choose_instance() == name  # the other has no registry: it is a dead start's leftover
+    monkeypatch.undo()
+    monkeypatch.setattr(registry, "instances", lambda: [name, "dead-one"])
+    monkeypatch.setattr(instance, "exists", lambda segment: True)
     assert choose_instance() == name  # the only live one
     monkeypatch.setattr(registry, "is_live", lambda one: True)
     with pytest.raises(UsageError, match="expected one of them"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from common.errors import ConfigError, UsageError
+from common.errors import ConfigError, DataError, UsageError
 from common.instruments import Instrument
 from processes import cli
 from processes.replay import command
@@ -204,6 +204,18 @@ def test_a_damaged_snapshot_is_a_decode_error(bad, tmp_path):
     path.write_text(f"5 {bad}\n")
     summary, _bbo, _book = run(path, Grid("AUSDT", "1", "1", 0, 0), tmp_path)
     assert summary["decode_errors"] == 1
+
+
+def test_a_capture_of_another_symbol_is_told(tmp_path, capsys):
+    frame = (
+        '{"stream":"btcusdt@trade","data":{"e":"trade","E":1,"T":1,"s":"BTCUSDT","t":1,"p":"1.0",'
+    )
+    frame += '"q":"1.000","X":"MARKET","m":true}}'
+    path = tmp_path / "capture"
+    path.write_text(f"1 {frame}\n")
+    assert command.run(path, venue="binance-usdm", symbol="ETHUSDT") == DataError.exit_code
+    assert "no event of ETHUSDT, 1 frames of other symbols" in capsys.readouterr().err
+    assert command.run(path, venue="binance-usdm", symbol="BTCUSDT") == 0
 
 
 def test_a_known_symbol_needs_no_options(tmp_path, capsys):

@@ -8,7 +8,7 @@ import sys
 import psutil
 import pytest
 
-from common.errors import UnavailableError, UsageError
+from common.errors import TickringError, UnavailableError, UsageError
 from processes.study.plan import plan_of
 from processes.study.results_file import FILE_NAME, ResultsFile
 from processes.study.sweep import RANKING_NAME, engine_of, run_sweep
@@ -75,6 +75,12 @@ def test_failures_are_told_and_tried_again(tmp_path, market, capsys):
     assert [bool(row["error"]) for row in rows] == [False] * 2 + [True] * 4
     assert swept(tmp_path, "out", grid=grid, jobs=2) == 1
     assert "6 combinations, 4 computed now" in capsys.readouterr().out
+
+
+def test_a_grid_of_which_nothing_is_valid_is_refused_before_anything_runs(tmp_path, market):
+    with pytest.raises(TickringError, match="expected an integer"):
+        swept(tmp_path, "out", grid=["edge=1,2", "lookback=x,y"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_kill_in_the_middle_then_resume(tmp_path, market):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from decimal import Decimal
 from types import SimpleNamespace
 
@@ -45,6 +46,7 @@ def test_lines_come_every_few_seconds_while_it_runs(world, capsys):  # noqa: F81
 
 
 def test_the_live_view_shows_markets_hops_processes_and_events(world):  # noqa: F811
+    streams = sys.stdout, sys.stderr
     screen = LiveScreen("tickring demo (paper)")
     text = io.StringIO()
     screen.console = Console(file=text, force_terminal=True, width=140)
@@ -52,6 +54,7 @@ def test_the_live_view_shows_markets_hops_processes_and_events(world):  # noqa: 
     screen.progress("processes.risk.app", 3, 9)
     screen.event("placement", reason="two cores")
     screen.tick(supervisor_of(world["setup"]), 10**9)
+    assert (sys.stdout, sys.stderr) == streams  # processes are forked with them: they stay plain
     screen.close()
     shown = text.getvalue()
     for part in (
