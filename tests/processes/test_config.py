@@ -78,7 +78,7 @@ def test_every_host_that_is_not_known_as_a_test_network_is_the_main_one(write, h
     ("text", "old", "new", "found"),
     [
         (DEMO, 'mode = "paper"', 'mode = "papre"', r"Invalid enum value 'papre' - at `\$\.mode`"),
-        (DEMO, "order_rate_max = 25", "order_rate_mx = 25", r"unknown field `order_rate_mx`"),
+        (DEMO, "order_rate_max = 18", "order_rate_mx = 18", r"unknown field `order_rate_mx`"),
         (DEMO, 'order_notional_max = "10000"', "", r"missing required field `order_notional_max`"),
         (DEMO, "edge_bps = 0.15", 'edge_bps = "a"', r"Expected `int \| float`, got `str`"),
         (DEMO, 'instance = "demo"', 'instance = "De mo"', r"at `\$\.instance`"),
