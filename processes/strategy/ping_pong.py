@@ -2,7 +2,7 @@
 
 from common.enums import OrderType, Side, TimeInForce
 from processes.strategy.api import strategy
-from processes.strategy.verbs import is_tradable, now_ns, send, set_timer
+from processes.strategy.verbs import find_order, is_tradable, now_ns, send, set_timer
 
 
 @strategy(
@@ -11,6 +11,8 @@ from processes.strategy.verbs import is_tradable, now_ns, send, set_timer
 )
 class PingPong:
     """Every period, take one quantity on the side that brings the position back to zero.
+
+    Unless the last order is not over yet: exits in doubt would add up behind each other.
 
     Flat: an IOC buy up to `slippage_steps` through the best ask. Long: an IOC sell down to
     `slippage_steps` through the best bid, reduce-only: what a part fill has left may be worth less
@@ -23,7 +25,7 @@ class PingPong:
 
     def on_timer(s, p, d, timer_id):
         for i in range(min(len(d.books), 16)):
-            if not is_tradable(d, i):
+            if not is_tradable(d, i) or find_order(d, s["handle"][i]) >= 0:
                 continue
             book = d.books[i]
             if d.position[i] > 0:
