@@ -335,7 +335,8 @@ class Supervisor:
     def _note_kills(self, now_ns: int) -> None:
         """Latch every word of the kill page on disk: a service is started again.
 
-        A full disk may have been what killed: it is tried again once a second.
+        A full disk may be what killed, or a stopped tool may hold the file: it is tried again once
+        a second, and never waited for.
         """
         assert self.pages is not None
         found = {source for source in KillSource if self.pages.kill.get(source)}
@@ -346,7 +347,7 @@ class Supervisor:
         if missing and now_ns >= self.kill_file_due_ns:
             try:
                 for source in missing:
-                    add_to_kill_file(self.setup.state_dir, source)
+                    add_to_kill_file(self.setup.state_dir, source, waits=False)
                     self.kills_on_disk.add(source)
             except OSError as error:
                 self.kill_file_due_ns = now_ns + KILL_FILE_RETRY_NS

@@ -138,13 +138,21 @@ def read_kill_file(state_dir: Path) -> list[KillSource]:
         raise UnavailableError(f"{path}: {error}, expected names of kill sources") from None
 
 
-def add_to_kill_file(state_dir: Path, source: KillSource) -> None:
-    """Latch a kill on disk, so that it outlives the machine; each source stands there once."""
+def add_to_kill_file(state_dir: Path, source: KillSource, *, waits: bool = True) -> None:
+    """Latch a kill on disk, so that it outlives the machine; each source stands there once.
+
+    Args:
+        state_dir, source: whose file, and what to add.
+        waits: for another process that adds to it.
+
+    Raises:
+        OSError: it cannot be written; BlockingIOError if another process adds to it right now.
+    """
     path = state_dir / KILL_FILE
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(path, flags, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(fd, fcntl.LOCK_EX if waits else fcntl.LOCK_EX | fcntl.LOCK_NB)
         if source.name.encode() not in os.read(fd, KILL_FILE_BYTES_MAX).split():
             os.write(fd, f"{source.name}\n".encode())
         os.fsync(fd)

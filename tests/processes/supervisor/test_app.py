@@ -1,20 +1,25 @@
 """The supervisor with trivial stages: fork, READY, restart, back-off, orderly stop, orphans."""
 
 import contextlib
+import fcntl
 import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
 from common.enums import KillSource, Phase
+from processes.supervisor.app import Supervisor
+from processes.supervisor.zygote import ZygoteHandle
 from shm import registry, segment
 from shm.counters import CountersReader
 from shm.latch import Latch
@@ -322,6 +327,42 @@ def test_a_kill_that_cannot_be_put_on_disk_is_tried_again(start: Any, tmp_path: 
     assert run.stop() == 0
     assert (tmp_path / "kill").read_text() == "RISK\n"
     assert run.text.count("kill_not_on_disk") == 1
+
+
+def test_a_kill_file_that_a_stopped_tool_holds_does_not_stop_the_supervisor(
+    start: Any, tmp_path: Path
+) -> None:
+    run = start(run_for_s=1.0)
+    run.wait_for(" ready processes=3")
+    name = registry.instance_name(run.instance, "kill")
+    with (tmp_path / "kill").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.closing(Latch.open(name, writable=True)) as kill:
+            kill.set(KillSource.RISK)
+        run.wait_for("kill_not_on_disk")
+        assert run.process.wait(30) == 0, run.text
+    assert (tmp_path / "kill").read_text() == ""
+
+
+def test_a_death_that_the_zygote_did_not_report_any_more_is_noticed() -> None:
+    supervisor = Supervisor.__new__(Supervisor)  # of its state only this is looked at
+    managed = SimpleNamespace(pid=os.getppid())  # no child of ours: somebody collected it
+    supervisor.processes = {"source": managed}  # type: ignore[dict-item]
+    exits: list[tuple[int, int]] = []
+    supervisor._on_exit = lambda *found: exits.append(found)  # type: ignore[method-assign]
+    supervisor._collect_orphans()
+    assert exits == [(managed.pid, 70)]
+
+
+def test_a_request_to_a_dead_zygote_is_noticed_by_the_next_look() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    zygote = ZygoteHandle(0, ours, -1)
+    theirs.close()
+    zygote.request(fork="source", epoch=1)
+    assert zygote.is_alive
+    assert zygote.receive() == [] and not zygote.is_alive
+    ours.close()
 
 
 def test_phase_reaches_exit(start: Any) -> None:
